@@ -1,0 +1,61 @@
+"""The package, its dependencies and its extras."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+
+ROOT = Path(__file__).parent
+VERSION = next(
+    line.split('"')[1]
+    for line in (ROOT / "trl_mtgrpo" / "__init__.py").read_text(encoding="utf-8").splitlines()
+    if line.startswith("__version__")
+)
+
+EXTRAS = {
+    "deepspeed": ["deepspeed>=0.18.6"],
+    "vllm": ["vllm>=0.22,<=0.31"],
+    "peft": ["peft>=0.18"],
+    "reasoning-gym": ["reasoning-gym>=0.1.25"],
+    "math": ["math-verify>=0.8"],
+    "report": ["matplotlib>=3.9"],
+}
+EXTRAS["test"] = [
+    "pytest>=8",
+    "pytest-timeout>=2.3",
+    "hypothesis>=6.100",
+    *EXTRAS["peft"],
+    *EXTRAS["reasoning-gym"],
+    *EXTRAS["report"],
+]
+EXTRAS["docs"] = ["mkdocs>=1.6", "mkdocs-material>=9.5"]
+EXTRAS["dev"] = [*EXTRAS["test"], *EXTRAS["deepspeed"], *EXTRAS["docs"], "ruff>=0.14", "mypy>=1.15", "pre-commit>=4"]
+
+setup(
+    name="trl_mtgrpo",
+    version=VERSION,
+    description="Multi-Task GRPO for TRL: train one LLM on several tasks without leaving the weakest behind",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["trl_mtgrpo", "trl_mtgrpo.*"]),
+    package_data={"trl_mtgrpo": ["py.typed"]},
+    python_requires=">=3.11",
+    install_requires=[
+        "numpy>=1.26",
+        "torch>=2.6",
+        # Private hooks of the trainer are overridden: the range is what `make test-trl-versions` shows.
+        "trl>=1.16,<2",
+        "transformers>=5.8",
+        "accelerate>=1.10",
+        "datasets>=4.0",
+        "rich>=13",
+    ],
+    extras_require=EXTRAS,
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)

@@ -1,0 +1,350 @@
+"""reasoning-gym tasks: the paper's levels, disjoint splits, and which scorers may see what a model wrote."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+
+
+reasoning_gym = pytest.importorskip("reasoning_gym")
+
+from trl_mtgrpo.puzzles import source_dataset, source_entry  # noqa: E402
+from trl_mtgrpo.reasoning_gym import (  # noqa: E402
+    EVALUATING,
+    EXACT,
+    HASH_DEPENDENT,
+    LEVELS,
+    REVIEWED,
+    ReasoningGymCheck,
+    reasoning_gym_task,
+)
+from trl_mtgrpo.tasks import TaskMixture  # noqa: E402
+
+
+MARK = "hostile_text_was_run"
+HOSTILE = [
+    f'__import__("os").environ.setdefault("{MARK}", "1")',
+    f'[__import__("os").environ.setdefault("{MARK}", "1")]',
+    "9**9**9",
+    "1e99999999",
+    "1e-99999999",
+    "-1e99999999/3",
+    "9" * 5000,
+    "R99999999 U99999999",
+    "A+99999999",
+    "[" * 5000,
+    "(" * 5000 + ")" * 5000,
+    "¬" * 5000 + "A",
+    "A" + "∧A" * 3000,
+    '{"a":' * 3000,
+    "1," * 4000,
+    "1 " * 4999,
+    "1×" * 4000,
+    "Move disk 1 from Peg 1 to Peg 2\n" * 300,
+    "UDLR" * 2000,
+    "x" * 9000,
+    "\x00",
+    "\ud800",
+    "٣",
+    "nan",
+    "inf",
+    "None",
+    "True",
+    "[]",
+    "{}",
+    "0x10",
+    "1_0",
+    "no",
+    "-",
+]
+# The same items come out only with a fixed hash seed, which these tests do not need.
+OFFERED = sorted(REVIEWED | EXACT)
+SMALL = {"word_ladder": {"min_word_length": 3, "max_word_length": 3}}
+
+
+@pytest.fixture(autouse=True)
+def fixed_hash_seed(monkeypatch):
+    monkeypatch.setenv("PYTHONHASHSEED", "0")
+
+
+_watching = False
+_marked: list[str] = []
+
+
+def _watch(event: str, arguments: tuple[Any, ...]) -> None:
+    if _watching and event == "compile" and MARK in repr(arguments[0]):
+        _marked.append(event)
+
+
+sys.addaudithook(_watch)  # cannot be removed again, hence the switch
+
+
+def compiled(function: Any, *args: Any) -> bool:
+    """Whether a call hands the marked text to Python's compiler."""
+    global _watching
+    _marked.clear()
+    _watching = True
+    try:
+        function(*args)
+    finally:
+        _watching = False
+    return bool(_marked)
+
+
+def items(family, count=2):
+    source = json.dumps({**SMALL.get(family, {}), "seed": 1, "size": 10})
+    entries = [source_entry(family, source, i) for i in range(count)]
+    return [{"item": i, "source": source, "expected": str(e["answer"] or "")} for i, e in enumerate(entries)]
+
+
+@pytest.mark.parametrize(
+    ("family", "level", "prompt_says", "column"),
+    [
+        ("countdown", "easy", "Make ", lambda row: len(row["numbers"]) == 3),
+        ("countdown", "medium", "Make ", lambda row: len(row["numbers"]) == 4 and 1 <= row["target"] <= 1000),
+        (
+            "countdown",
+            "hard",
+            "Make ",
+            lambda row: len(row["numbers"]) == 5 and all(1 <= n <= 100 for n in row["numbers"]),
+        ),
+        ("zebra_puzzles", "easy", "There are 3 houses", lambda row: row["expected"].isalpha()),
+        ("arc_1d", "easy", "Example 3", lambda row: len(row["expected"].split()) == 10),
+        ("arc_1d", "medium", "Example 3", lambda row: len(row["expected"].split()) == 20),
+        ("arc_1d", "hard", "Example 3", lambda row: len(row["expected"].split()) == 30),
+    ],
+)
+def test_levels_are_those_of_the_paper(family, level, prompt_says, column):
+    task = reasoning_gym_task(family, level, train_size=5, eval_size=3)
+    assert task.name == f"{family}-{level}"
+    assert (len(task.train_dataset), len(task.eval_dataset)) == (5, 3)
+    for row in [*task.train_dataset, *task.eval_dataset]:
+        assert prompt_says in row["prompt"]
+        assert r"\boxed{" in row["prompt"]
+        assert column(row)
+
+
+def test_zebra_levels_have_as_many_characteristics_as_people():
+    assert [list(LEVELS["zebra_puzzles"][level].values()) for level in ("easy", "medium", "hard")] == [
+        [3, 3],
+        [4, 4],
+        [5, 5],
+    ]
+
+
+def test_the_prompt_is_a_dialogue_that_the_model_goes_on_with():
+    row = reasoning_gym_task("countdown", "easy", train_size=1, eval_size=0).train_dataset[0]
+    before, user, after = row["prompt"].partition("\nUser: ")
+    assert before
+    assert user
+    assert after.count("\nAssistant: ") == 1
+    assert not row["prompt"].endswith((" ", "\n"))
+
+
+def test_rewards_are_one_a_tenth_and_zero():
+    task = reasoning_gym_task("arc_1d", "easy", train_size=1, eval_size=0)
+    row = task.train_dataset[0]
+    answers = [rf"\boxed{{{row['expected']}}}", r"\boxed{7}", r"\boxed{}", "no box"]
+    assert task.reward_funcs[0](completions=answers, expected=[row["expected"]] * 4) == [1.0, 0.1, 0.0, 0.0]
+    assert task.success_threshold == 1.0
+
+
+@pytest.mark.parametrize("family", ["countdown", "zebra_puzzles", "arc_1d"])
+def test_the_scorer_s_own_answer_is_right_in_the_bundled_reward(family):
+    task = reasoning_gym_task(family, "easy", train_size=20, eval_size=0)
+    source = json.dumps({**LEVELS[family]["easy"], "seed": 1_000_000, "size": 140}, sort_keys=True)
+    for position in range(20):
+        row = task.train_dataset[position]
+        answer = source_entry(family, source, position)["answer"]
+        columns = {name: [row[name]] for name in row if name not in ("prompt", "position")}
+        # reasoning-gym may write a countdown answer with powers or leading signs, which the rules do not allow.
+        if family == "countdown" and ("**" in answer or answer.startswith("-")):
+            continue
+        assert task.reward_funcs[0](completions=[rf"\boxed{{{answer}}}"], **columns) == [1.0]
+
+
+def test_training_and_evaluation_rows_are_disjoint_by_content():
+    # Two numbers up to 4 make so few puzzles that the splits would overlap without replacement.
+    options = {"min_numbers": 2, "max_numbers": 2, "max_value": 4, "min_target": 1, "max_target": 8}
+    task = reasoning_gym_task("countdown", "easy", train_size=60, eval_size=5, **options)
+    keys = [
+        {(*sorted(row["numbers"]), row["target"]) for row in split}
+        for split in (task.train_dataset, task.eval_dataset)
+    ]
+    assert not keys[0] & keys[1]
+    assert len(keys[0]) > 1
+
+
+def test_too_many_evaluation_rows_for_the_family_are_an_error():
+    options = {"min_numbers": 2, "max_numbers": 2, "max_value": 1, "min_target": 1, "max_target": 8}
+    with pytest.raises(
+        ValueError, match="`eval_size` must leave other items to train on, got 20 repeated or failed items"
+    ):
+        reasoning_gym_task("countdown", "easy", train_size=5, eval_size=50, **options)
+
+
+def test_seeds_share_no_row():
+    sets = [
+        {row["prompt"] for row in reasoning_gym_task("arc_1d", "easy", 50, 10, seed=seed).train_dataset}
+        for seed in (0, 1)
+    ]
+    assert not sets[0] & sets[1]
+
+
+def test_training_rows_are_made_when_they_are_read_and_always_the_same():
+    started = time.thread_time()
+    task = reasoning_gym_task("zebra_puzzles", "hard", train_size=10_000, eval_size=0)
+    assert len(task.train_dataset) == 10_000
+    assert time.thread_time() - started < 60  # all rows would take hours
+    again = reasoning_gym_task("zebra_puzzles", "hard", train_size=10_000, eval_size=0)
+    assert task.train_dataset[7] == again.train_dataset[7]
+
+
+def test_a_mixture_reads_lazy_rows():
+    tasks = TaskMixture([reasoning_gym_task("arc_1d", "easy", 10, 2), reasoning_gym_task("countdown", "easy", 10, 2)])
+    row = tasks.row(0, 3)
+    assert (row["task"], row["numbers"], len(row["expected"].split())) == ("arc_1d-easy", None, 10)
+    assert tasks.num_rows().tolist() == [10, 10]
+
+
+def test_a_lazy_dataset_survives_pickling():
+    dataset = reasoning_gym_task("arc_1d", "easy", 10, 0).train_dataset
+    assert pickle.loads(pickle.dumps(dataset))[4] == dataset[4]
+
+
+def test_the_cache_holds_the_same_rows_and_is_read_again(tmp_path, monkeypatch):
+    cached = reasoning_gym_task("arc_1d", "easy", 20, 5, cache_dir=tmp_path)
+    fresh = reasoning_gym_task("arc_1d", "easy", 20, 5)
+    assert cached.train_dataset["prompt"] == fresh.train_dataset["prompt"]
+    assert len(list(tmp_path.iterdir())) == 2
+
+    def must_not_run(*args):
+        raise AssertionError("made again")
+
+    monkeypatch.setattr("trl_mtgrpo.puzzles.source_entry", must_not_run)
+    again = reasoning_gym_task("arc_1d", "easy", 20, 5, cache_dir=tmp_path)
+    assert again.train_dataset[:] == cached.train_dataset[:]
+
+
+def test_the_cache_tells_different_options_apart(tmp_path):
+    for level in ("easy", "medium"):
+        task = reasoning_gym_task("arc_1d", level, 5, 0, cache_dir=tmp_path)
+        assert len(task.train_dataset[0]["expected"].split()) == {"easy": 10, "medium": 20}[level]
+
+
+@pytest.mark.parametrize("family", sorted(EVALUATING))
+def test_families_whose_scorer_evaluates_text_are_refused(family):
+    with pytest.raises(ValueError, match=f"`family` must have a scorer that does not evaluate .*, got '{family}'"):
+        reasoning_gym_task(family)
+
+
+def test_an_unknown_family_is_refused_with_the_known_ones():
+    with pytest.raises(
+        ValueError, match="`family` must be a reasoning-gym dataset .*, got 'coutdown'. Known families: ab, "
+    ):
+        reasoning_gym_task("coutdown")
+
+
+def test_every_family_of_this_version_was_decided_upon():
+    from reasoning_gym.factory import DATASETS
+
+    assert set(DATASETS) == REVIEWED | EXACT | EVALUATING | {"countdown"}
+
+
+@pytest.mark.parametrize("family", sorted(HASH_DEPENDENT))
+def test_families_that_depend_on_the_hash_seed_need_a_fixed_one(family, monkeypatch):
+    monkeypatch.delenv("PYTHONHASHSEED")
+    with pytest.raises(
+        ValueError, match=f"must make the same items in every process, got '{family}'.* PYTHONHASHSEED=0"
+    ):
+        reasoning_gym_task(family)
+
+
+@pytest.mark.parametrize(("family", "level"), [("countdown", "trivial"), ("arc_1d", "")])
+def test_an_unknown_level_is_refused(family, level):
+    with pytest.raises(ValueError, match=rf"`level` must be one of \['easy', 'medium', 'hard'\], got '{level}'"):
+        reasoning_gym_task(family, level)
+
+
+def test_a_level_for_a_family_without_levels_is_refused():
+    with pytest.raises(ValueError, match="`level` must be left out for 'gcd', got 'easy'"):
+        reasoning_gym_task("gcd", "easy")
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"), [("train_size", 0), ("eval_size", -1), ("train_size", 400_001), ("seed", -1)]
+)
+def test_sizes_out_of_range_are_refused(argument, value):
+    with pytest.raises(ValueError, match=f"`{argument}` must be between . and 400000, got {value}"):
+        reasoning_gym_task("gcd", **{argument: value})
+
+
+def test_a_prompt_without_a_place_for_the_question_is_refused():
+    with pytest.raises(ValueError, match="`prompt` must contain the place '{question}', got 'hello'"):
+        reasoning_gym_task("gcd", prompt="hello")
+
+
+@pytest.mark.parametrize("family", OFFERED)
+def test_the_named_answer_is_right_and_no_hostile_one_is(family):
+    check = ReasoningGymCheck(family)
+    for columns in items(family):
+        if columns["expected"]:
+            assert check(columns["expected"], **columns)
+        for answer in HOSTILE:
+            if answer != columns["expected"]:
+                assert not compiled(check, answer, *columns.values())
+        assert MARK not in os.environ
+
+
+@pytest.mark.parametrize("family", OFFERED)
+def test_hostile_answers_are_scored_within_50_milliseconds(family):
+    check, columns = ReasoningGymCheck(family), items(family, 1)[0]
+    check("warm", **columns)
+    for answer in HOSTILE:
+        started = time.thread_time()
+        check(answer, **columns)
+        assert time.thread_time() - started < 0.05, answer[:40]
+
+
+@pytest.mark.parametrize("family", OFFERED)
+def test_answers_that_say_nothing_are_wrong(family):
+    check = ReasoningGymCheck(family)
+    for columns in items(family):
+        wrong = [answer for answer in ("-", "qq zz", "None", "[]", "nan") if check(answer, **columns)]
+        assert wrong in ([], [columns["expected"]])
+
+
+def test_the_watch_sees_a_scorer_that_evaluates_text():
+    dataset = source_dataset("countdown", json.dumps({"seed": 1, "size": 10}))
+    assert compiled(dataset.score_answer, MARK, dataset[0])  # a harmless name, handed to sympy's parser
+
+
+def test_an_item_that_comes_out_differently_is_an_error():
+    columns = items("gcd", 1)[0] | {"expected": "another"}
+    with pytest.raises(
+        RuntimeError, match="`family` must generate the same item twice, got another answer for item 0"
+    ):
+        ReasoningGymCheck("gcd")("1", **columns)
+
+
+def test_items_do_not_depend_on_the_hash_seed_where_it_is_not_asked_for():
+    script = (
+        "from trl_mtgrpo.reasoning_gym import reasoning_gym_task as t\n"
+        "print([t(f, train_size=2, eval_size=0).train_dataset[1] for f in ('zebra_puzzles', 'arc_1d', 'countdown', 'ab')])"
+    )
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(outputs) == 1

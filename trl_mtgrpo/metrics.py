@@ -1,0 +1,103 @@
+"""The numbers a step reports, under the names that users see."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .collector import CollectedBatch
+from .sampling import OUTCOMES
+from .signals import mix_distance
+
+
+Metrics = dict[str, float]
+
+
+def batch_metrics(
+    names: tuple[str, ...], batch: CollectedBatch, weights: NDArray[np.float64], stalled: NDArray[np.bool_]
+) -> Metrics:
+    """
+    What one generation batch was made of, over everything generated and not only what trains.
+
+    Args:
+        names (`tuple[str, ...]`):
+            Task names in order.
+        batch ([`CollectedBatch`]):
+            The batch.
+        weights (`np.ndarray`):
+            The task weights it follows, shape `(K,)`.
+        stalled (`np.ndarray`):
+            Tasks whose share of the budget is shrunk because they yield nothing, shape `(K,)`.
+
+    Returns:
+        `dict[str, float]`: `tasks/<name>/{weight,reward,accuracy,filtered_ratio,solved_ratio,failed_ratio,batch_share,
+        generated_groups,generated_tokens,stalled}` and `sampling/{rounds,generated_groups,accepted_groups,
+        carried_groups,expired_groups,unfilled_groups,waste,mix_distance}`. Ratios of a task that was not generated are NaN,
+        which the host leaves out of its averages.
+    """
+    groups, tokens = batch.group_ledger, batch.token_ledger
+    generated = np.where(groups.generated > 0, groups.generated, np.nan)
+    informative, solved, failed = (batch.outcomes[:, OUTCOMES.index(o)] for o in ("informative", "solved", "failed"))
+    share = groups.trained / max(int(groups.trained.sum()), 1)
+    columns = {
+        "weight": weights,
+        "reward": batch.reward,
+        "accuracy": batch.accuracy,
+        "filtered_ratio": 1.0 - informative / generated,
+        "solved_ratio": solved / generated,
+        "failed_ratio": failed / generated,
+        "batch_share": share,
+        "generated_groups": groups.generated,
+        "generated_tokens": tokens.generated,
+        "stalled": stalled,
+    }
+    metrics = {
+        f"tasks/{name}/{column}": float(values[k]) for k, name in enumerate(names) for column, values in columns.items()
+    }
+    return metrics | {
+        "sampling/rounds": float(batch.plan.rounds),
+        "sampling/generated_groups": float(groups.generated.sum()),
+        "sampling/accepted_groups": float(groups.generated.sum() - groups.filtered.sum()),
+        "sampling/carried_groups": float(groups.carried_out.sum()),
+        "sampling/expired_groups": float(groups.expired.sum()),
+        "sampling/unfilled_groups": float(batch.is_filler.sum()),
+        "sampling/waste": groups.waste,
+        "sampling/mix_distance": mix_distance(groups.trained, weights),
+    }
+
+
+def update_metrics(
+    names: tuple[str, ...],
+    improvements: NDArray[np.float64],
+    clip: float | None,
+    counts: NDArray[np.float64],
+    held: NDArray[np.bool_],
+) -> Metrics:
+    """
+    What one update of the task weights listened to.
+
+    Args:
+        names (`tuple[str, ...]`):
+            Task names in order.
+        improvements (`np.ndarray`):
+            I_k before the clip, shape `(K,)`.
+        clip (`float`, *optional*):
+            Symmetric clip of the improvement.
+        counts (`np.ndarray`):
+            Trained groups per task, shape `(K,)`.
+        held (`np.ndarray`):
+            Tasks whose weight the guard bounds, shape `(K,)`.
+
+    Returns:
+        `dict[str, float]`: `tasks/<name>/{improvement,improvement_raw,held}` (after and before the clip, NaN for a task
+        absent from the batch) and `task_weights/clipped_ratio`, the share of present tasks at the clip.
+    """
+    present = counts > 0
+    raw = np.where(present, improvements, np.nan)
+    clipped = raw if clip is None else np.clip(raw, -clip, clip)
+    at_clip = np.zeros_like(present) if clip is None else np.abs(raw) >= clip
+    metrics = {
+        f"tasks/{name}/{column}": float(values[k])
+        for k, name in enumerate(names)
+        for column, values in {"improvement": clipped, "improvement_raw": raw, "held": held}.items()
+    }
+    metrics["task_weights/clipped_ratio"] = float(at_clip[present].mean()) if present.any() else float("nan")
+    return metrics

@@ -1,0 +1,259 @@
+"""Decides how a reasoning-gym dataset becomes a task: its rows, its prompts, and which scorers may see model text.
+
+A family is offered only when its scorer was read and does not evaluate what a model wrote; the families that do are
+refused by name or scored by code of our own.
+"""
+
+import os
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from .answers import BoxedReward, is_countdown_solution, is_same_text
+from .puzzles import PuzzleRows, answer_text, rows_dataset, source_dataset, source_entry
+from .tasks import Task
+
+
+# The levels of the paper's experiments, recovered from its data.
+LEVELS: dict[str, dict[str, dict[str, int]]] = {
+    "countdown": {
+        level: {
+            "min_numbers": n,
+            "max_numbers": n,
+            "min_value": 1,
+            "max_value": 100,
+            "min_target": 1,
+            "max_target": 1000,
+        }
+        for level, n in (("easy", 3), ("medium", 4), ("hard", 5))
+    },
+    "zebra_puzzles": {
+        level: {"num_people": n, "num_characteristics": n} for level, n in (("easy", 3), ("medium", 4), ("hard", 5))
+    },
+    "arc_1d": {
+        level: {"min_size": n, "max_size": n, "num_train": 3}
+        for level, n in (("easy", 10), ("medium", 20), ("hard", 30))
+    },
+}
+
+PROMPT = (
+    "What follows is a dialogue. The User poses a problem; the Assistant thinks it through in writing and only then "
+    "states the result.\nUser: {question}\nAssistant: I will work this out step by step."
+)
+
+# Families whose own scorer hands model text to `eval` or to sympy's parser, which runs Python.
+EVALUATING = frozenset(
+    {
+        "intermediate_integration",
+        "polynomial_multiplication",
+        "puzzle24",
+        "simple_integration",
+        "composite",
+        "n_queens",
+    }
+)
+
+# Families whose own scorer evaluates text, or accepts any text, but where being equal to the one right answer decides.
+EXACT = frozenset({"binary_matrix", "game_of_life_halting", "spiral_matrix", "string_insertion"})
+
+# Forms outside of which a scorer would expand a count, a power or a nesting that the model chose.
+_FORMS = {
+    "coin_flip": re.compile(r"[0-9., /]{1,60}"),
+    "propositional_logic": re.compile(r"[A-Z()∧∨¬→↔ ]{1,200}"),  # noqa: RUF001
+    "rubiks_cube": re.compile(r"(?!.*[0-9]{2})[A-Za-z0-9' ]{1,400}"),
+    "rush_hour": re.compile(r"(?!.*[0-9]{2})[A-Z0-9+\-, \[\]'\"]{1,400}"),
+}
+_MAX_CHARS = 2_000
+
+# Scorers read in reasoning-gym 0.1.25 and found to evaluate nothing.
+_REVIEWED_NAMES = """
+ab acre advanced_geometry aiw arc_1d arc_agi base_conversion basic_arithmetic bf binary_alternation
+bitwise_arithmetic boxnet caesar_cipher calendar_arithmetic chain_sum circuit_logic codeio coin_flip
+color_cube_rotation complex_arithmetic count_bits count_primes course_schedule cryptarithm decimal_arithmetic
+decimal_chain_sum dice emoji_mystery family_relationships figlet_font fraction_simplification futoshiki game_of_life
+gcd graph_color group_anagrams gsm_symbolic isomorphic_strings jugs kakurasu knight_swap knights_knaves
+largest_island lcm leg_counting letter_counting letter_jumble list_functions mahjong_puzzle manipulate_matrix maze
+mini_sudoku modulo_grid needle_haystack number_filtering number_format number_sequence number_sorting
+palindrome_generation palindrome_partitioning path_star polynomial_equations pool_matrix power_function
+prime_factorization products propositional_logic quantum_lock ransom_note rearc rectangle_count rotate_matrix
+rotten_oranges rubiks_cube rush_hour self_reference sentence_reordering shortest_path simple_equations
+simple_geometry sokoban spell_backward string_manipulation string_splitting string_synthesis sudoku survo syllogism
+time_intervals tower_of_hanoi tsumego word_ladder word_sequence_reversal word_sorting zebra_puzzles
+"""
+REVIEWED = frozenset(_REVIEWED_NAMES.split())
+
+# Families that iterate over sets of strings while they make an item.
+HASH_DEPENDENT = frozenset({"isomorphic_strings", "knight_swap", "ransom_note", "word_ladder"})
+
+_BLOCK = 1_000_000  # seeds per split: item i of a reasoning-gym dataset is made from its seed plus i
+
+
+def reasoning_gym_task(
+    family: str,
+    level: str | None = None,
+    train_size: int = 10_000,
+    eval_size: int = 200,
+    seed: int = 0,
+    name: str | None = None,
+    format_reward: float = 0.1,
+    prompt: str = PROMPT,
+    cache_dir: str | os.PathLike[str] | None = None,
+    **config: Any,
+) -> Task:
+    r"""
+    A reasoning-gym dataset as a task with plain-text prompts and the answer in `\boxed{}`.
+
+    The reward is 1.0 for a right answer, `format_reward` for a wrong one in a box that is not empty, and 0.0
+    otherwise; a completion is correct at 1.0. The last box of the completion counts wherever it stands (see
+    [`extract_boxed`]); the paper's code reads only the text's last line. Training and evaluation rows come from seeds
+    a million apart, and a training row that repeats an evaluation row is replaced.
+
+    Training rows are made when they are first read, because some families need a second per row; with `cache_dir` all
+    of them are made at once and kept in a file.
+
+    Args:
+        family (`str`):
+            Name of a reasoning-gym dataset. Families whose scorer would evaluate model text are refused.
+        level (`str`, *optional*):
+            `"easy"`, `"medium"` or `"hard"` for countdown, zebra_puzzles and arc_1d, as in the paper; these default to
+            `"medium"`. Other families take their own options instead.
+        train_size (`int`, *optional*, defaults to `10000`):
+            Training rows. The default is the paper's.
+        eval_size (`int`, *optional*, defaults to `200`):
+            Evaluation rows, 0 for none. The default is the paper's.
+        seed (`int`, *optional*, defaults to `0`):
+            Selects the rows; different seeds share none.
+        name (`str`, *optional*):
+            Name of the task, by default `family-level` or the family.
+        format_reward (`float`, *optional*, defaults to `0.1`):
+            Reward of a wrong answer in a box. The default is the paper's.
+        prompt (`str`, *optional*):
+            Template with the place `{question}`.
+        cache_dir (`str` or `os.PathLike`, *optional*):
+            Folder in which rows are kept between runs.
+        **config:
+            Options of the dataset, such as `max_size=12`; they override those of the level.
+
+    Returns:
+        [`Task`]: with `success_threshold=1.0`.
+
+    Raises:
+        `ValueError`: for an unknown or refused family, an unknown level, or sizes out of range.
+
+    Example:
+
+    ```python
+    >>> task = reasoning_gym_task("arc_1d", "easy", train_size=100, eval_size=20)
+    >>> task.name, task.reward_funcs[0](completions=["\\boxed{7}"], expected=["0 0 7"])
+    ('arc_1d-easy', [0.1])
+    ```
+    """
+    options = _options(family, level, config)
+    for argument, size, least in (("train_size", train_size, 1), ("eval_size", eval_size, 0), ("seed", seed, 0)):
+        if not least <= size <= 400_000:
+            raise ValueError(
+                f"`{argument}` must be between {least} and 400000, got {size}. Larger sets would share items between "
+                "training and evaluation."
+            )
+    if "{question}" not in prompt:
+        raise ValueError(
+            f"`prompt` must contain the place '{{question}}', got {prompt!r}. Put it where the task goes."
+        )
+    evaluation = PuzzleRows(family, options, 2 * seed * _BLOCK, eval_size, prompt, has_own_columns=family in LEVELS)
+    eval_rows = evaluation.all_rows(cache_dir)
+    keys = frozenset(row["key"] for row in eval_rows)
+    training = PuzzleRows(family, options, (2 * seed + 1) * _BLOCK, train_size, prompt, keys, family in LEVELS)
+    if level is None and family in LEVELS:
+        level = "medium"
+    return Task(
+        name if name is not None else f"{family}-{level}" if level else family,
+        training.lazy_dataset() if cache_dir is None else rows_dataset(training.all_rows(cache_dir)),
+        _reward(family, format_reward),
+        eval_dataset=rows_dataset(eval_rows) if eval_rows else None,
+        success_threshold=1.0,
+    )
+
+
+@dataclass(frozen=True)
+class ReasoningGymCheck:
+    """
+    Whether a dataset's own scorer gives an answer full marks, at least 0.99.
+
+    Args:
+        family (`str`):
+            A reviewed family.
+    """
+
+    family: str
+
+    def __call__(self, answer: str, item: int, source: str, expected: str) -> bool:
+        """
+        Check one answer.
+
+        Args:
+            answer (`str`):
+                What the model put in its box.
+            item (`int`):
+                Position of the item in its dataset.
+            source (`str`):
+                The dataset's options as JSON.
+            expected (`str`):
+                One right answer, empty where the dataset has none.
+
+        Returns:
+            `bool`: `True` for a right answer; an answer the scorer cannot read is wrong.
+        """
+        if self.family in EXACT:
+            return is_same_text(answer, expected)
+        form = _FORMS.get(self.family)
+        if len(answer) > max(_MAX_CHARS, 2 * len(expected)) or (form is not None and not form.fullmatch(answer)):
+            return False
+        entry = source_entry(self.family, source, item)
+        if answer_text(entry["answer"]) != expected:
+            raise RuntimeError(
+                f"`family` must generate the same item twice, got another answer for item {item} of '{self.family}'. "
+                "Use the reasoning-gym version that made the data, or delete the cache."
+            )
+        try:
+            return float(source_dataset(self.family, source).score_answer(answer, entry)) >= 0.99
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError):
+            return False  # scorers let such errors out when the answer has not the form they expect
+
+
+def _options(family: str, level: str | None, config: dict[str, Any]) -> dict[str, Any]:
+    if family in EVALUATING:
+        raise ValueError(
+            f"`family` must have a scorer that does not evaluate what a model wrote, got '{family}', whose scorer "
+            "does. Build a `Task` from its items with a reward function of your own."
+        )
+    if family not in REVIEWED | EXACT | {"countdown"}:
+        raise ValueError(
+            f"`family` must be a reasoning-gym dataset whose scorer was reviewed, got {family!r}. Known families: "
+            f"{', '.join(sorted(REVIEWED | EXACT | {'countdown'}))}."
+        )
+    if family in HASH_DEPENDENT and not os.environ.get("PYTHONHASHSEED", "").isdecimal():
+        raise ValueError(
+            f"`family` must make the same items in every process, got '{family}', whose items depend on the hash seed "
+            "of Python. Start Python with PYTHONHASHSEED=0 in its environment."
+        )
+    if family in LEVELS:
+        level = "medium" if level is None else level
+        if level not in LEVELS[family]:
+            raise ValueError(
+                f"`level` must be one of {list(LEVELS[family])}, got {level!r}. For other difficulties pass the "
+                "dataset's own options."
+            )
+        return {**LEVELS[family][level], **config}
+    if level is not None:
+        raise ValueError(
+            f"`level` must be left out for '{family}', got {level!r}. Set its difficulty with its own options."
+        )
+    return config
+
+
+def _reward(family: str, format_reward: float) -> BoxedReward:
+    if family == "countdown":
+        return BoxedReward(is_countdown_solution, ("numbers", "target"), format_reward)
+    if family in LEVELS:
+        return BoxedReward(is_same_text, ("expected",), format_reward)
+    return BoxedReward(ReasoningGymCheck(family), ("item", "source", "expected"), format_reward)

@@ -1,0 +1,94 @@
+"""What a run says besides its metrics: warnings, each once, and the rollout table at the end."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .accounting import format_ledger
+from .collector import CollectedBatch
+from .failures import RewardFailure
+from .sampling import StallDoctor
+from .state import MultiTaskState
+
+
+logger = logging.getLogger(__name__)
+
+
+class NothingToLearnError(RuntimeError):
+    """No group carried a gradient for `max_empty_steps` generation batches in a row."""
+
+
+@dataclass
+class RunReporter:
+    """
+    Warns of what the reader can act on, once per cause.
+
+    Args:
+        names (`tuple[str, ...]`):
+            Task names in order.
+        filters (`bool`):
+            Whether any group can be kept out of training.
+        max_empty_steps (`int`):
+            Generation batches in a row without a trainable group before the run stops.
+    """
+
+    names: tuple[str, ...]
+    filters: bool
+    max_empty_steps: int
+    _said: set[str] = field(default_factory=set)
+
+    def batch(self, batch: CollectedBatch, state: MultiTaskState) -> None:
+        """
+        Looks at a collected batch.
+
+        Raises:
+            NothingToLearnError: after `max_empty_steps` batches in a row without a trainable group.
+        """
+        diagnoses = StallDoctor().diagnose(list(self.names), state.stalls)
+        stalled = [name for name, cause in zip(self.names, state.stalls.causes(), strict=True) if cause is not None]
+        for name, message in zip(stalled, diagnoses, strict=True):
+            self._warn(f"stalled {name}", f"{message} It gets a smaller share until it yields again.")
+        self._said -= {f"stalled {name}" for name in self.names if name not in stalled}
+        unfilled = int(batch.is_filler.sum())
+        if unfilled and self.filters:
+            self._warn(
+                "unfilled",
+                f"The budget of a step ended with {unfilled} of {len(batch.groups)} groups missing; the step trains on "
+                "what it has (metric `sampling/unfilled_groups`). Raise `max_resampling_rounds`, or look for the task "
+                "with the highest `tasks/<name>/filtered_ratio`.",
+            )
+        if state.empty_steps >= self.max_empty_steps:
+            raise NothingToLearnError(
+                f"`max_empty_steps` must exceed the generation batches in a row without a trainable group, got "
+                f"{state.empty_steps} of them. {' '.join(diagnoses) or 'All groups were filtered.'} Check the reward "
+                "functions on a few completions, or choose prompts of another difficulty."
+            )
+
+    def guard(self, before: NDArray[np.bool_], after: NDArray[np.bool_]) -> None:
+        """Names tasks that the guard has begun to hold, and those that it has released."""
+        for k in np.flatnonzero(after & ~before):
+            logger.warning(
+                "Task %r has held a large share for long without improving; its weight is bounded until it moves (metric "
+                "`tasks/<name>/held`). Check that the task can be learned, or set `plateau_guard=False`.",
+                self.names[k],
+            )
+        for k in np.flatnonzero(before & ~after):
+            logger.info("Task %r moves again; its weight is free.", self.names[k])
+
+    def failures(self, failures: Sequence[RewardFailure]) -> None:
+        """Names reward functions whose rows were dropped."""
+        for failure in failures:
+            self._warn(f"{failure.task} {failure.function} {failure.reason}", failure.message)
+
+    def end(self, state: MultiTaskState) -> None:
+        """Logs where the run's rollouts went, per task."""
+        if state.generation:
+            logger.info("Rollouts of this run:\n%s", format_ledger(state.task_names, state.groups, state.tokens))
+
+    def _warn(self, key: str, message: str) -> None:
+        if key not in self._said:
+            self._said.add(key)
+            logger.warning(message)

@@ -1,0 +1,226 @@
+"""From what a user passed to what is run: which tasks, which settings, and what the host trainer is given."""
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from datasets import Dataset
+from transformers import PreTrainedModel
+from trl import GRPOConfig
+
+from .config import METHODS, MultiTaskGRPOConfig
+from .tasks import Task, TaskMixture
+
+
+# A dataset without tasks is one task under this name.
+PLAIN_TASK = "default"
+
+
+@dataclass(frozen=True, eq=False)
+class RunPlan:
+    """
+    What a run consists of.
+
+    Args:
+        settings ([`MultiTaskGRPOConfig`]):
+            The settings, also given to the host.
+        mixture ([`TaskMixture`], *optional*):
+            The tasks; `None` where the host trains alone because it must prepare the rows itself.
+        trains_host_rows (`bool`):
+            Whether the host's loader chooses the prompts: one task, nothing filtered.
+        host_arguments (`dict`):
+            `reward_funcs`, `train_dataset` and `eval_dataset` for the host.
+    """
+
+    settings: MultiTaskGRPOConfig
+    mixture: TaskMixture | None
+    trains_host_rows: bool
+    host_arguments: dict[str, Any]
+
+
+def plan_run(
+    model: "str | PreTrainedModel",
+    reward_funcs: Any,
+    args: GRPOConfig | None,
+    train_dataset: Any,
+    eval_dataset: Any,
+    tasks: Sequence[Task] | None,
+    host_options: Mapping[str, Any],
+) -> RunPlan:
+    """
+    Decides what is run, before the host trainer is built.
+
+    Args:
+        model (`str` or [`~transformers.PreTrainedModel`]):
+            The model; it names the output folder when `args` is not given.
+        reward_funcs (`Any`):
+            The user's `reward_funcs`.
+        args ([`~trl.GRPOConfig`], *optional*):
+            The user's settings.
+        train_dataset (`Any`):
+            The user's training rows.
+        eval_dataset (`Any`):
+            The user's evaluation rows.
+        tasks (`list[Task]`, *optional*):
+            The user's tasks.
+        host_options (`dict`):
+            Further arguments for the host.
+
+    Returns:
+        [`RunPlan`]
+
+    Raises:
+        ValueError: for arguments that do not fit together.
+    """
+    settings = _settings(model, args)
+    if tasks is not None:
+        _refuse_with_tasks(reward_funcs, train_dataset, eval_dataset)
+        mixture = TaskMixture(tasks, on_error=settings.reward_on_error, timeout=settings.reward_timeout)
+    elif isinstance(reward_funcs, Mapping):
+        mixture = TaskMixture.from_dataset(
+            train_dataset,
+            reward_funcs,
+            eval_dataset,
+            on_error=settings.reward_on_error,
+            timeout=settings.reward_timeout,
+        )
+    else:
+        return _plain_run(settings, reward_funcs, train_dataset, eval_dataset, host_options)
+    _refuse_unsupported(mixture, host_options)
+    _check_boundaries(settings)
+    if settings.reward_weights is not None:
+        raise ValueError(
+            f"`reward_weights` must be left out when tasks are given, got {settings.reward_weights}. Set "
+            "`Task(..., reward_weights=...)`."
+        )
+    settings = copy.copy(settings)
+    settings.reward_weights = list(mixture.reward_weights)
+    own_rows = mixture.num_tasks == 1 and _trains_everything(settings)
+    return RunPlan(
+        settings=settings,
+        mixture=mixture,
+        trains_host_rows=own_rows,
+        host_arguments={
+            "reward_funcs": list(mixture.reward_funcs),
+            "train_dataset": mixture.tasks[0].train_dataset if own_rows else _clock_dataset(mixture),
+            "eval_dataset": mixture.index_dataset("eval"),
+        },
+    )
+
+
+def _settings(model: "str | PreTrainedModel", args: GRPOConfig | None) -> MultiTaskGRPOConfig:
+    if args is None:
+        name = model if isinstance(model, str) else model.config._name_or_path
+        return MultiTaskGRPOConfig(f"{name.split('/')[-1]}-MT-GRPO")
+    if isinstance(args, MultiTaskGRPOConfig):
+        return args
+    # Built anew it would derive its batch sizes twice, which the host refuses.
+    settings = object.__new__(MultiTaskGRPOConfig)
+    settings.__dict__.update(args.__dict__)
+    for f in fields(MultiTaskGRPOConfig):
+        if f.name not in args.__dict__:
+            setattr(settings, f.name, f.default)
+    preset = {name: value for name, value in METHODS["mt_grpo"].items() if name != "epsilon_high"}
+    settings.filled_by_method = tuple(preset)
+    for name, value in preset.items():
+        setattr(settings, name, value)
+    return settings
+
+
+def _plain_run(
+    settings: MultiTaskGRPOConfig,
+    reward_funcs: Any,
+    train_dataset: Any,
+    eval_dataset: Any,
+    host_options: Mapping[str, Any],
+) -> RunPlan:
+    settings = settings.for_plain_dataset()
+    functions = list(reward_funcs) if isinstance(reward_funcs, list | tuple) else [reward_funcs]
+    mixture = None
+    if (
+        isinstance(train_dataset, Dataset)
+        and reward_funcs is not None
+        and not _host_prepares(train_dataset, host_options)
+    ):
+        task = Task(PLAIN_TASK, train_dataset, functions, reward_weights=settings.reward_weights)
+        mixture = TaskMixture([task], qualified_names=False)
+    if mixture is None and not _trains_everything(settings):
+        raise ValueError(
+            f"`method` must be 'grpo' for tools, environments, images or streamed rows, got {settings.method!r}. Leave "
+            "`method` and `group_filter` out, or train on text prompts of a map-style dataset."
+        )
+    own_rows = _trains_everything(settings)
+    return RunPlan(
+        settings=settings,
+        mixture=mixture,
+        trains_host_rows=own_rows,
+        host_arguments={
+            "reward_funcs": reward_funcs,
+            "train_dataset": train_dataset if own_rows or mixture is None else _clock_dataset(mixture),
+            "eval_dataset": eval_dataset,
+        },
+    )
+
+
+def _trains_everything(settings: MultiTaskGRPOConfig) -> bool:
+    return settings.group_filter == "none" and settings.oversampling == 1.0
+
+
+def _host_prepares(dataset: Dataset, host_options: Mapping[str, Any]) -> bool:
+    images = {"image", "images"} & set(dataset.column_names)
+    return bool(images or host_options.get("tools") or host_options.get("environment_factory"))
+
+
+def _clock_dataset(mixture: TaskMixture) -> Dataset:
+    """One row that stands for any prompt: the host's loader only keeps time."""
+    return Dataset.from_dict({"prompt": [mixture.row(0, 0)["prompt"]]})
+
+
+def _refuse_with_tasks(reward_funcs: Any, train_dataset: Any, eval_dataset: Any) -> None:
+    given = {"reward_funcs": reward_funcs, "train_dataset": train_dataset, "eval_dataset": eval_dataset}
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(
+                f"`{name}` must be left out when `tasks` is given, got {type(value).__name__}. Put it into the tasks: "
+                f"`Task(..., {name}=...)`."
+            )
+
+
+def _refuse_unsupported(mixture: TaskMixture, host_options: Mapping[str, Any]) -> None:
+    for name in ("environment_factory", "tools"):
+        if host_options.get(name):
+            raise ValueError(
+                f"`{name}` must be left out of multi-task training, got {host_options[name]!r}. Tools and environments are "
+                "supported for a plain dataset only; run the environment inside a `rollout_func` instead."
+            )
+    for column in ("image", "images"):
+        if column in mixture.columns:
+            raise ValueError(
+                f"`tasks` must have text prompts, got a column {column!r}. Remove it with `dataset.remove_columns`."
+            )
+
+
+def _check_boundaries(settings: MultiTaskGRPOConfig) -> None:
+    """Refuses checkpoints inside a generation batch: the rest of it would be lost on resume."""
+    micro_steps, window = settings.steps_per_generation * settings.num_iterations, settings.gradient_accumulation_steps
+    per_batch = micro_steps // window if micro_steps % window == 0 else None
+    if settings.task_weight_update == "minibatch" and (per_batch is None or settings.steps_per_generation % window):
+        raise ValueError(
+            "`task_weight_update` must be 'batch' unless `steps_per_generation` is a multiple of "
+            f"`gradient_accumulation_steps`, got 'minibatch' with {settings.steps_per_generation} and {window}. Use 'batch'."
+        )
+    if per_batch is None or per_batch == 1:
+        return
+    for switch, name in (("save_strategy", "save_steps"), ("eval_strategy", "eval_steps")):
+        steps = getattr(settings, name)
+        checkpoints = name == "save_steps" or str(getattr(settings.save_strategy, "value", "")) == "best"
+        if not checkpoints or getattr(settings, switch).value != "steps" or not steps:
+            continue
+        if steps < 1 or steps % per_batch:
+            higher = max(math.ceil(steps / per_batch), 1) * per_batch
+            raise ValueError(
+                f"`{name}` must be a multiple of the {per_batch} optimizer steps per generation batch, got {steps}. A "
+                f"checkpoint inside a batch cannot be resumed exactly. Use {higher}."
+            )

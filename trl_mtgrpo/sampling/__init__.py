@@ -1,0 +1,35 @@
+"""
+How many groups of each task are generated, which of them carry a gradient, and which train.
+
+This package needs numpy and the standard library only.
+"""
+
+from .acceptance import AcceptanceEstimate
+from .filtering import OUTCOMES, advantage_is_zero, group_outcomes, has_mixed_correctness, has_reward_variance
+from .ledger import BatchLedger
+from .ratio_preserving import RatioPreservingSampler
+from .requests import RequestGoal, apportion, size_requests
+from .simulation import BatchSampler, SimulationResult, simulate
+from .stalls import StallDoctor, StallState
+from .streams import IndexStream
+
+
+__all__ = [
+    "OUTCOMES",
+    "AcceptanceEstimate",
+    "BatchLedger",
+    "BatchSampler",
+    "IndexStream",
+    "RatioPreservingSampler",
+    "RequestGoal",
+    "SimulationResult",
+    "StallDoctor",
+    "StallState",
+    "advantage_is_zero",
+    "apportion",
+    "group_outcomes",
+    "has_mixed_correctness",
+    "has_reward_variance",
+    "simulate",
+    "size_requests",
+]

@@ -1,0 +1,106 @@
+"""What one training step wants and what it has got so far: the only value that moves between rounds."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .requests import FloatVector, IntVector, apportion
+
+
+@dataclass(frozen=True, eq=False)
+class BatchLedger:
+    """
+    What one training step wants and has got so far. Arrays are of shape `(K,)`.
+
+    Args:
+        weights (`numpy.ndarray`): Task weights z that the step was opened with.
+        desired (`numpy.ndarray` of `int`): n, groups that should train; adds up to the batch.
+        carried (`numpy.ndarray` of `int`): Accepted groups brought along from earlier steps.
+        generated (`numpy.ndarray` of `int`): Groups generated in this step.
+        accepted (`numpy.ndarray` of `int`): Groups of this step that passed the filter.
+        tokens (`numpy.ndarray`): Tokens generated in this step, as far as reported.
+        probes (`numpy.ndarray` of `int`): Groups to try in the first round beside the desired ones.
+        tokens_per_group (`numpy.ndarray`, *optional*): What a group is expected to cost.
+        rounds (`int`): Rounds recorded.
+        preserve_ratio (`bool`): Whether each task has its own deficit, or only the batch as a whole.
+    """
+
+    weights: FloatVector
+    desired: IntVector
+    carried: IntVector
+    generated: IntVector
+    accepted: IntVector
+    tokens: FloatVector
+    probes: IntVector
+    tokens_per_group: FloatVector | None = None
+    rounds: int = 0
+    preserve_ratio: bool = True
+
+    @property
+    def available(self) -> IntVector:
+        """c, the groups that may train: carried and accepted."""
+        return self.carried + self.accepted
+
+    @property
+    def deficits(self) -> IntVector:
+        """
+        Groups still missing, max(n - c, 0). Without `preserve_ratio` any group fills any place, and what the batch
+        lacks is spread over the tasks by weight.
+        """
+        if self.preserve_ratio:
+            deficits: IntVector = np.maximum(self.desired - self.available, 0)
+            return deficits
+        missing = int(self.desired.sum() - self.available.sum())
+        return apportion(max(missing, 0), self.weights)
+
+    @property
+    def expected_tokens(self) -> FloatVector | None:
+        """Expected tokens of a group per task: this step's, else `tokens_per_group`, else the mean over tasks."""
+        known = np.full(self.desired.size, np.nan)
+        if self.tokens_per_group is not None:
+            known = self.tokens_per_group.copy()
+        seen = (self.generated > 0) & (self.tokens > 0)
+        known[seen] = self.tokens[seen] / self.generated[seen]
+        if np.isnan(known).all():
+            return None
+        return np.where(np.isnan(known), float(np.nanmean(known)), known)
+
+    def record(self, generated: ArrayLike, accepted: ArrayLike, tokens: ArrayLike | None = None) -> "BatchLedger":
+        """
+        The ledger after one more round.
+
+        Args:
+            generated (`numpy.ndarray` of `int`, shape `(K,)`):
+                Groups generated in the round.
+            accepted (`numpy.ndarray` of `int`, shape `(K,)`):
+                How many of them passed the filter.
+            tokens (`numpy.ndarray` of shape `(K,)`, *optional*):
+                Tokens they cost.
+
+        Raises:
+            ValueError: If a count is negative or more groups were accepted than generated.
+        """
+        new, kept = as_counts("generated", generated, self.desired), as_counts("accepted", accepted, self.desired)
+        if (kept > new).any():
+            raise ValueError(
+                f"`accepted` must be at most `generated` = {new.tolist()}, got {kept.tolist()}. Count each group once."
+            )
+        spent = np.zeros(new.size) if tokens is None else np.asarray(tokens, dtype=np.float64)
+        return replace(
+            self,
+            generated=self.generated + new,
+            accepted=self.accepted + kept,
+            tokens=self.tokens + spent,
+            rounds=self.rounds + 1,
+        )
+
+
+def as_counts(name: str, values: ArrayLike, like: IntVector) -> IntVector:
+    """`values` as counts of the shape of `like`, or a `ValueError` that names them."""
+    counts = np.asarray(values, dtype=np.int64)
+    if counts.shape != like.shape or (counts < 0).any():
+        raise ValueError(
+            f"`{name}` must be non-negative counts of shape {like.shape}, got {counts.tolist()}. Pass one per task."
+        )
+    return counts

@@ -1,0 +1,150 @@
+"""Which tasks yield nothing, why, and how little they are allowed to cost until they yield again."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .filtering import OUTCOMES
+
+
+ADVICE = {
+    "solved": "Every rollout is correct: remove the task or give it harder prompts.",
+    "failed": "No rollout is correct: give it easier prompts, more rollouts per prompt, or a warm start.",
+    "constant": "Rewards do not differ within a prompt: check the reward function, or sample with more variety.",
+    "unscored": "The reward function gives no scores: check that it can read the answers.",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class StallState:
+    """
+    What is known of each task since its last accepted group.
+
+    Args:
+        empty_steps (`numpy.ndarray` of `int`, shape `(K,)`): Steps in which it was generated and nothing was accepted.
+        outcomes (`numpy.ndarray` of `int`, shape `(K, 5)`): Groups by outcome, in the order of `OUTCOMES`.
+        stalled_steps (`numpy.ndarray` of `int`, shape `(K,)`): Steps since it was found stalled; 0 if it is not.
+    """
+
+    empty_steps: NDArray[np.int64]
+    outcomes: NDArray[np.int64]
+    stalled_steps: NDArray[np.int64]
+
+    @property
+    def stalled(self) -> NDArray[np.bool_]:
+        """Which tasks are stalled, shape `(K,)`."""
+        return self.stalled_steps > 0
+
+    def causes(self) -> list[str | None]:
+        """Most frequent outcome of each stalled task: "solved", "failed", "constant" or "unscored"; else `None`."""
+        names = [OUTCOMES[1 + int(row[1:].argmax())] for row in self.outcomes]
+        return [name if stalled else None for name, stalled in zip(names, self.stalled, strict=True)]
+
+    def to_json(self) -> dict[str, Any]:
+        """The state as lists."""
+        return {field.name: getattr(self, field.name).tolist() for field in fields(self)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "StallState":
+        """The state written by [`StallState.to_json`]. Raises `ValueError` on other fields."""
+        expected = [field.name for field in fields(cls)]
+        if sorted(data) != sorted(expected):
+            raise ValueError(
+                f"`StallState` must be read from the fields {sorted(expected)}, got {sorted(data)}. Load a checkpoint "
+                "written by this version."
+            )
+        return cls(**{name: np.array(data[name], dtype=np.int64) for name in expected})
+
+
+@dataclass(frozen=True)
+class StallDoctor:
+    """
+    Finds tasks from which nothing is accepted, takes away their share of the batch, and tries them again now and then.
+
+    A task is stalled when nothing was accepted from at least `min_groups` groups in at least `patience` steps. Its
+    weight is then 0 and the others share the batch, but every `probe_interval` steps a few of its groups are generated
+    beside the desired ones. One accepted group ends the stall. When every task is stalled the weights stay as they
+    are: whether a run with nothing to learn from goes on is for the caller to say.
+
+    Args:
+        patience (`int`, *optional*, defaults to `3`):
+            Steps without an accepted group.
+        min_groups (`int`, *optional*, defaults to `60`):
+            Groups without an accepted one. A task with acceptance 0.05 goes as long without by chance in 1 case of 20.
+        probe_interval (`int`, *optional*, defaults to `10`):
+            Steps between two trials of a stalled task.
+        probe_groups (`int`, *optional*, defaults to `2`):
+            Groups per trial.
+
+    Raises:
+        ValueError: If an argument is not positive.
+
+    Example:
+
+    ```python
+    >>> import numpy as np
+    >>> from trl_mtgrpo.sampling import StallDoctor
+    >>> doctor = StallDoctor(patience=1, min_groups=8)
+    >>> outcomes = np.array([[4, 2, 2, 0, 0], [0, 0, 8, 0, 0]])
+    >>> state = doctor.update(outcomes, doctor.init(num_tasks=2))
+    >>> state.causes(), doctor.adjust(np.array([0.5, 0.5]), state).tolist()
+    ([None, 'failed'], [1.0, 0.0])
+
+    ```
+    """
+
+    patience: int = 3
+    min_groups: int = 60
+    probe_interval: int = 10
+    probe_groups: int = 2
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if getattr(self, field.name) < 1:
+                raise ValueError(
+                    f"`{field.name}` must be at least 1, got {getattr(self, field.name)}. Pass a positive number."
+                )
+
+    def init(self, num_tasks: int) -> StallState:
+        """Nothing generated yet."""
+        none = np.zeros(num_tasks, dtype=np.int64)
+        return StallState(none, np.zeros((num_tasks, len(OUTCOMES)), dtype=np.int64), none)
+
+    def update(self, outcomes: NDArray[np.int64], state: StallState) -> StallState:
+        """
+        The state after a step.
+
+        Args:
+            outcomes (`numpy.ndarray` of `int`, shape `(K, 5)`):
+                Groups generated in the step by outcome, in the order of `OUTCOMES`; the first column is the accepted.
+        """
+        accepted = outcomes[:, 0] > 0
+        generated = outcomes.sum(axis=1) > 0
+        empty = np.where(accepted, 0, state.empty_steps + generated)
+        seen = np.where(accepted[:, None], 0, state.outcomes + outcomes)
+        stalled = (empty >= self.patience) & (seen.sum(axis=1) >= self.min_groups)
+        return StallState(empty, seen, np.where(stalled, state.stalled_steps + 1, 0))
+
+    def adjust(self, weights: NDArray[np.float64], state: StallState) -> NDArray[np.float64]:
+        """`weights` without the stalled tasks, shape `(K,)`; as they are when no other task has weight."""
+        rest = np.where(state.stalled, 0.0, weights)
+        total = float(rest.sum())
+        return rest / total if total > 0 else weights
+
+    def probes(self, state: StallState) -> NDArray[np.int64]:
+        """Groups to try in this step beside the desired ones, shape `(K,)`, for `RatioPreservingSampler.open`."""
+        due = state.stalled & (state.stalled_steps % self.probe_interval == 0)
+        return np.where(due & ~state.stalled.all(), self.probe_groups, 0)
+
+    def diagnose(self, task_names: list[str], state: StallState) -> list[str]:
+        """One sentence for each stalled task: what was seen, and what to do about it."""
+        counts = state.outcomes.sum(axis=1)
+        return [
+            f"Task {name!r} yielded nothing in {counts[k]} groups over {state.empty_steps[k]} steps ({cause}). "
+            f"{ADVICE[cause]}"
+            for k, (name, cause) in enumerate(zip(task_names, state.causes(), strict=True))
+            if cause is not None
+        ]

@@ -1,0 +1,221 @@
+"""Everything that must survive between steps, as one frozen value with a checked JSON form."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .accounting import RolloutLedger
+from .rollouts import Group
+from .sampling import AcceptanceEstimate, StallDoctor, StallState
+from .signals import RewardAverage
+from .weighting import GuardState, PlateauGuard, TaskWeighting, WeightingState
+
+
+SCHEMA = 1
+STATE_FILE = "multi_task_grpo_state.json"
+
+
+class StateFileError(ValueError):
+    """A state file that is missing, damaged or of another schema or task list."""
+
+
+@dataclass(frozen=True, eq=False)
+class MultiTaskState:
+    """
+    The memory of a multi-task run.
+
+    Args:
+        task_names (`tuple[str, ...]`):
+            Names of the K tasks in order; every vector below follows it.
+        generation (`int`):
+            Number of generation batches collected so far. With the seed it determines every draw of the next one.
+        weighting ([`WeightingState`]):
+            Memory of the weighting: logits, optimizer moments, step.
+        guard ([`GuardState`]):
+            Memory of the plateau guard.
+        acceptance ([`AcceptanceEstimate`]):
+            How many of a task's groups carry a gradient.
+        stalls ([`StallState`]):
+            Tasks from which nothing has been accepted for a while.
+        reward_average ([`RewardAverage`]):
+            Accuracy averages of the tasks.
+        cursors (`tuple[int, ...]`):
+            Position in each task's index stream.
+        carried (`tuple[Group, ...]`):
+            Accepted groups kept for the next step, oldest first.
+        groups ([`RolloutLedger`]):
+            Totals of the run in groups.
+        tokens ([`RolloutLedger`]):
+            Totals of the run in completion tokens.
+        empty_steps (`int`):
+            Generation batches in a row without one trainable group.
+    """
+
+    task_names: tuple[str, ...]
+    generation: int
+    weighting: WeightingState
+    guard: GuardState
+    acceptance: AcceptanceEstimate
+    stalls: StallState
+    reward_average: RewardAverage
+    cursors: tuple[int, ...]
+    carried: tuple[Group, ...]
+    groups: RolloutLedger
+    tokens: RolloutLedger
+    empty_steps: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """The state as JSON values; floats keep every bit."""
+        return {
+            "task_names": list(self.task_names),
+            "generation": self.generation,
+            "weighting": self.weighting.to_json(),
+            "guard": self.guard.to_json(),
+            "acceptance": self.acceptance.to_json(),
+            "stalls": self.stalls.to_json(),
+            "reward_average": self.reward_average.to_json(),
+            "cursors": list(self.cursors),
+            "carried": [group.to_json() for group in self.carried],
+            "groups": self.groups.to_json(),
+            "tokens": self.tokens.to_json(),
+            "empty_steps": self.empty_steps,
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any], row: Callable[[int, int], dict[str, Any]]) -> "MultiTaskState":
+        """
+        The state that `to_json` wrote.
+
+        Args:
+            value (`dict`):
+                What `to_json` returned.
+            row (`Callable`):
+                Finds the dataset row of a carried group from its task and index.
+
+        Returns:
+            [`MultiTaskState`]
+        """
+        return cls(
+            task_names=tuple(value["task_names"]),
+            generation=value["generation"],
+            weighting=WeightingState.from_json(value["weighting"]),
+            guard=GuardState.from_json(value["guard"]),
+            acceptance=AcceptanceEstimate.from_json(value["acceptance"]),
+            stalls=StallState.from_json(value["stalls"]),
+            reward_average=RewardAverage.from_json(value["reward_average"]),
+            cursors=tuple(value["cursors"]),
+            carried=tuple(Group.from_json(g, row(g["task_id"], g["row_index"])) for g in value["carried"]),
+            groups=RolloutLedger.from_json(value["groups"]),
+            tokens=RolloutLedger.from_json(value["tokens"]),
+            empty_steps=value["empty_steps"],
+        )
+
+
+def start_state(task_names: tuple[str, ...], weighting: TaskWeighting) -> MultiTaskState:
+    """
+    The state before the first generation.
+
+    Args:
+        task_names (`tuple[str, ...]`):
+            Names of the tasks in order.
+        weighting ([`TaskWeighting`]):
+            The strategy whose memory it holds.
+
+    Returns:
+        [`MultiTaskState`]
+    """
+    num_tasks = len(task_names)
+    return MultiTaskState(
+        task_names=task_names,
+        generation=0,
+        weighting=weighting.init(num_tasks),
+        guard=PlateauGuard().init(num_tasks),
+        acceptance=AcceptanceEstimate.init(num_tasks),
+        stalls=StallDoctor().init(num_tasks),
+        reward_average=RewardAverage.start(num_tasks),
+        cursors=(0,) * num_tasks,
+        carried=(),
+        groups=RolloutLedger.empty(num_tasks),
+        tokens=RolloutLedger.empty(num_tasks),
+    )
+
+
+def check_task_names(saved: list[str], current: tuple[str, ...]) -> None:
+    """
+    Checks that a checkpoint is of the run's tasks, in their order.
+
+    Args:
+        saved (`list[str]`):
+            Task names in the checkpoint.
+        current (`tuple[str, ...]`):
+            Task names of the run.
+
+    Raises:
+        StateFileError: showing both lists.
+    """
+    if list(saved) != list(current):
+        raise StateFileError(
+            f"`tasks` must be those of the checkpoint {list(saved)}, got {list(current)}. Give the same tasks in the same "
+            "order."
+        )
+
+
+def write_state(path: Path, state: MultiTaskState) -> None:
+    """
+    Writes a state so that the file is either complete or absent.
+
+    Args:
+        path (`Path`):
+            Where the file goes; its folder must exist.
+        state ([`MultiTaskState`]):
+            The state to write.
+    """
+    body = json.dumps(state.to_json(), sort_keys=True)
+    document = f'{{"schema": {SCHEMA}, "checksum": "{_checksum(body)}", "state": {body}}}\n'
+    partial = path.with_suffix(".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(document)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """
+    Reads and checks a state file.
+
+    Args:
+        path (`Path`):
+            The file that [`write_state`] wrote.
+
+    Returns:
+        `dict`: the JSON form of the state, for [`MultiTaskState.from_json`].
+
+    Raises:
+        StateFileError: if the file is missing, truncated, altered or of another schema.
+    """
+    advice = "Resume from another checkpoint of the run, or start anew."
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StateFileError(f"`{path.name}` must be in the checkpoint, got none in {path.parent}. {advice}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise StateFileError(f"`{path}` must be a complete state file, got a damaged one ({error}). {advice}") from None
+    if not isinstance(document, dict) or not {"schema", "checksum", "state"} <= document.keys():
+        raise StateFileError(f"`{path}` must have the fields schema, checksum and state, got others. {advice}")
+    if document["schema"] != SCHEMA:
+        raise StateFileError(
+            f"`{path}` must have schema {SCHEMA}, got {document['schema']}. Resume with the version that wrote it."
+        )
+    if _checksum(json.dumps(document["state"], sort_keys=True)) != document["checksum"]:
+        raise StateFileError(f"`{path}` must match its checksum, got altered contents. {advice}")
+    state: dict[str, Any] = document["state"]
+    return state
+
+
+def _checksum(body: str) -> str:
+    return hashlib.sha256(body.encode("utf-8")).hexdigest()
