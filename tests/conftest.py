@@ -4,11 +4,15 @@ import os
 import socket
 
 import pytest
+from hypothesis import settings
 
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+# `make fuzz`: eight properties, 10,000 cases and more.
+settings.register_profile("fuzz", max_examples=1250, deadline=None)
 
 _LOOPBACK = {"127.0.0.1", "::1", "localhost", "0.0.0.0"}
 

@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from peft import LoraConfig
-from transformers import Qwen2Config, Qwen2ForSequenceClassification
+from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2ForSequenceClassification
 from trl import GRPOConfig, GRPOTrainer
 
 from tests.tiny import contains_a, contains_digit, contains_lower, rows, text_of, tiny_model, tiny_tokenizer
@@ -30,7 +31,10 @@ SETTINGS: dict[str, Any] = {
 }
 
 # What only this library logs; everything else must be the host's, value for value.
-OWN_METRICS = ("tasks/", "sampling/", "task_weights/", "rewards/dropped_rows")
+OWN_METRICS = (
+    *("tasks/", "sampling/", "task_weights/", "rewards/dropped_rows"),
+    *("worst_task_accuracy", "average_accuracy", "task_accuracy_spread"),
+)
 _TIMES = ("step_time", "runtime", "per_second", "profiling/")
 
 
@@ -134,11 +138,21 @@ def rollout_func(prompts: list[Any], trainer: Any) -> dict[str, Any]:
     }
 
 
-def train_plain(trainer_class: type[GRPOTrainer], config_class: type[GRPOConfig], option: Option, folder: Any) -> Outcome:
+def saved_model(folder: Any) -> Qwen2ForCausalLM:
+    """The tiny model with a path of its own, from which TRL builds a reference model."""
+    path = Path(folder) / "model"
+    if not path.exists():
+        tiny_model().save_pretrained(path)
+    return Qwen2ForCausalLM.from_pretrained(path)
+
+
+def train_plain(
+    trainer_class: type[GRPOTrainer], config_class: type[GRPOConfig], option: Option, folder: Any
+) -> Outcome:
     """Trains on one dataset with reward functions, as for the host."""
     torch.manual_seed(0)
     trainer = trainer_class(
-        model=tiny_model(),
+        model=saved_model(folder),
         reward_funcs=option.rewards(share_of_lower),
         args=config_class(output_dir=str(folder), **(SETTINGS | option.settings)),
         train_dataset=rows("p", size=20, chat=option.chat, answer=[str(i) for i in range(20)]),
@@ -170,7 +184,7 @@ def train_tasks(option: Option, folder: Any, **changes: Any) -> MultiTaskGRPOTra
     settings = {name: value for name, value in option.settings.items() if name != "reward_weights"}
     torch.manual_seed(0)
     trainer = MultiTaskGRPOTrainer(
-        model=tiny_model(),
+        model=saved_model(folder),
         tasks=tasks,
         args=MultiTaskGRPOConfig(output_dir=str(folder), task_table=False, **(SETTINGS | settings | changes)),
         processing_class=tiny_tokenizer(chat=option.chat),

@@ -44,7 +44,7 @@ HOSTILE = [
     '{"a":' * 3000,
     "1," * 4000,
     "1 " * 4999,
-    "1×" * 4000,
+    "1×" * 4000,  # noqa: RUF001
     "Move disk 1 from Peg 1 to Peg 2\n" * 300,
     "UDLR" * 2000,
     "x" * 9000,
@@ -62,7 +62,6 @@ HOSTILE = [
     "no",
     "-",
 ]
-# The same items come out only with a fixed hash seed, which these tests do not need.
 OFFERED = sorted(REVIEWED | EXACT)
 SMALL = {"word_ladder": {"min_word_length": 3, "max_word_length": 3}}
 
@@ -245,7 +244,7 @@ def test_families_whose_scorer_evaluates_text_are_refused(family):
 
 def test_an_unknown_family_is_refused_with_the_known_ones():
     with pytest.raises(
-        ValueError, match="`family` must be a reasoning-gym dataset .*, got 'coutdown'. Known families: ab, "
+        ValueError, match=r"`family` must be a reasoning-gym dataset .*, got 'coutdown'. Known families: ab, "
     ):
         reasoning_gym_task("coutdown")
 
@@ -285,7 +284,7 @@ def test_sizes_out_of_range_are_refused(argument, value):
 
 
 def test_a_prompt_without_a_place_for_the_question_is_refused():
-    with pytest.raises(ValueError, match="`prompt` must contain the place '{question}', got 'hello'"):
+    with pytest.raises(ValueError, match=r"`prompt` must contain the place '\{question\}', got 'hello'"):
         reasoning_gym_task("gcd", prompt="hello")
 
 
@@ -319,6 +318,12 @@ def test_answers_that_say_nothing_are_wrong(family):
         assert wrong in ([], [columns["expected"]])
 
 
+def test_a_list_that_is_not_a_number_is_not_sorted():
+    for columns in items("number_sorting"):
+        count = len(json.loads(columns["expected"].replace("'", '"')))
+        assert not ReasoningGymCheck("number_sorting")(json.dumps([float("nan")] * count), **columns)
+
+
 def test_the_watch_sees_a_scorer_that_evaluates_text():
     dataset = source_dataset("countdown", json.dumps({"seed": 1, "size": 10}))
     assert compiled(dataset.score_answer, MARK, dataset[0])  # a harmless name, handed to sympy's parser
@@ -335,7 +340,8 @@ def test_an_item_that_comes_out_differently_is_an_error():
 def test_items_do_not_depend_on_the_hash_seed_where_it_is_not_asked_for():
     script = (
         "from trl_mtgrpo.reasoning_gym import reasoning_gym_task as t\n"
-        "print([t(f, train_size=2, eval_size=0).train_dataset[1] for f in ('zebra_puzzles', 'arc_1d', 'countdown', 'ab')])"
+        "families = ('zebra_puzzles', 'arc_1d', 'countdown', 'ab')\n"
+        "print([t(f, train_size=2, eval_size=0).train_dataset[1] for f in families])"
     )
     outputs = {
         subprocess.run(

@@ -112,7 +112,7 @@ def test_prompts_of_two_kinds_between_training_and_evaluation_are_refused():
 
 def test_prompts_of_two_kinds_between_tasks_are_refused():
     with pytest.raises(
-        ValueError, match="`tasks` must all have prompts of one kind, got text in 'a', lists of .* in 'b'"
+        ValueError, match=r"`tasks` must all have prompts of one kind, got text in 'a', lists of .* in 'b'"
     ):
         TaskMixture([Task("a", data(), one), Task("b", chat(), one)])
 
@@ -327,7 +327,8 @@ def test_a_dataset_with_a_task_column_becomes_one_task_per_name():
 
 def test_an_unknown_task_name_shows_both_lists_and_a_suggestion():
     match = (
-        r"`reward_funcs` must have exactly the task names of `train_dataset`, got functions for \['countdown', 'zebra'\] "
+        r"`reward_funcs` must have exactly the task names of `train_dataset`, got functions for "
+        r"\['countdown', 'zebra'\] "
         r"and rows for \['countdwn', 'zebra'\]. Did you mean 'countdown' where it says 'countdwn'\?"
     )
     with pytest.raises(ValueError, match=match):

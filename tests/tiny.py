@@ -7,7 +7,7 @@ from datasets import Dataset
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from trl_mtgrpo import MultiTaskGRPOConfig, Task
+from trl_mtgrpo import MultiTaskGRPOConfig, MultiTaskGRPOTrainer, Task
 
 
 CHAT_TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
@@ -106,3 +106,16 @@ def tiny_config(output_dir: Any, **changes: Any) -> MultiTaskGRPOConfig:
         "task_table": False,
     }
     return MultiTaskGRPOConfig(output_dir=str(output_dir), **(settings | changes))
+
+
+def tiny_trainer(output_dir: Any, tasks: list[Task] | None = None, **changes: Any) -> MultiTaskGRPOTrainer:
+    """The real trainer on tiny tasks; arguments of the trainer and fields of its config by keyword."""
+    own = {"weighting", "sampler", "group_filter", "guard", "baseline_accuracy", "callbacks"}
+    options = {name: changes.pop(name) for name in own & changes.keys()}
+    return MultiTaskGRPOTrainer(
+        model=changes.pop("model", None) or tiny_model(),
+        tasks=three_tasks() if tasks is None else tasks,
+        args=tiny_config(output_dir, **changes),
+        processing_class=tiny_tokenizer(),
+        **options,
+    )

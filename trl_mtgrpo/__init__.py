@@ -1,7 +1,7 @@
 """
 Multi-Task GRPO for TRL: task weights that follow the weakest task, and batches whose task mix holds after filtering.
 
-The numpy side (`trl_mtgrpo.weighting`, `trl_mtgrpo.sampling`) imports without torch; trainer-side names load on first use.
+The numpy side (`trl_mtgrpo.weighting`, `trl_mtgrpo.sampling`) imports without torch; the rest loads on first use.
 """
 
 import importlib

@@ -64,14 +64,8 @@ class RolloutLedger:
     @property
     def imbalance(self) -> Counts:
         """What is unaccounted for per task, shape `(K,)`; always 0."""
-        return (
-            self.carried_in
-            + self.generated
-            - self.trained
-            - self.filtered.sum(axis=1)
-            - self.expired
-            - self.carried_out
-        )
+        came, filtered = self.carried_in + self.generated, self.filtered.sum(axis=1, dtype=np.int64)
+        return np.subtract(came, self.trained + filtered + self.expired + self.carried_out, dtype=np.int64)
 
     @property
     def waste(self) -> float:
@@ -103,7 +97,8 @@ def format_ledger(names: tuple[str, ...], groups: RolloutLedger, tokens: Rollout
     Returns:
         `str`: lines of equal width, without a trailing newline.
     """
-    header = ["task", "generated", "trained", *REASONS[:-1], "excluded", "expired", "carried", "tokens generated", "tokens trained"]
+    kinds = [*REASONS[:-1], "excluded", "expired", "carried"]
+    header = ["task", "generated", "trained", *kinds, "tokens generated", "tokens trained"]
     columns = [
         groups.generated,
         groups.trained,
@@ -117,7 +112,7 @@ def format_ledger(names: tuple[str, ...], groups: RolloutLedger, tokens: Rollout
     rows.append(["all tasks", *(f"{int(column.sum()):,}" for column in columns)])
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     lines = [
-        "  ".join(cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths)))
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])])
         for row in [header, *rows]
     ]
     lines.insert(1, "  ".join("-" * width for width in widths))

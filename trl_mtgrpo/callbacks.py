@@ -13,8 +13,8 @@ class TaskWeightCallback(TrainerCallback):
     """
     Updates the task weights of a [`MultiTaskGRPOTrainer`] at the end of each optimizer step.
 
-    The trainer installs it by itself. It only calls [`MultiTaskGRPOTrainer.update_task_weights`], which a training loop of
-    one's own can call instead.
+    The trainer installs it by itself. It only calls [`MultiTaskGRPOTrainer.update_task_weights`], which a training
+    loop of one's own can call instead.
 
     Args:
         trainer ([`MultiTaskGRPOTrainer`]):

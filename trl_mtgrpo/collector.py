@@ -1,6 +1,6 @@
 """One generation batch: open, plan, draw, generate, score, filter, record until done, then select.
 
-Every decision is made from values that all ranks share, so that each rank makes the same calls with the same row counts.
+Every decision is made from values that all ranks share, so that each makes the same calls with the same row counts.
 """
 
 from collections.abc import Sequence

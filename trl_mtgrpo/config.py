@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from trl import GRPOConfig
 
@@ -122,9 +122,9 @@ class MultiTaskGRPOConfig(GRPOConfig):
             Symmetric clip of the improvement. 0.1 in the paper's three-task, 0.2 in most of its nine-task runs.
         improvement_groups (`int`, *optional*):
             Number of groups per task on which the surrogate is measured. All of them when left at `None`.
-        absent_improvement (`str`, *optional*, defaults to `"neutral"`):
-            What the improvement of a task without a group in the batch is: `"neutral"`, the weighted mean of the
-            others, so that mere absence moves no weight, or `"zero"` (released code).
+        absent_improvement (`str`, *optional*, defaults to `"zero"`):
+            What the improvement of a task without a group in the batch is: `"zero"`, the sum over no sequences (paper
+            and released code), or `"neutral"`, the weighted mean of the others, so that mere absence moves no weight.
         task_reward_ema (`float`, *optional*, defaults to `0.5`):
             Factor of the bias-corrected moving average of a task's accuracy over everything generated (released
             code: the same factor, without the correction).
@@ -163,13 +163,19 @@ class MultiTaskGRPOConfig(GRPOConfig):
         reward_timeout (`float`, *optional*):
             Seconds that one call of a reward function may take. No limit when left at `None`.
 
+        > Resuming
+
+        allow_task_changes (`bool`, *optional*, defaults to `False`):
+            Whether a checkpoint with other tasks, or the same in another order, may be resumed. Tasks of both lists
+            keep their relative weights and estimates, new ones start at the mean weight logit, carried groups expire.
+
         > Display
 
         task_table (`bool`, *optional*, defaults to `True`):
             Whether to show a table with one row per task at every logging step, when the output is a terminal.
     """
 
-    _VALID_DICT_FIELDS = [*GRPOConfig._VALID_DICT_FIELDS, "fixed_task_weights"]
+    _VALID_DICT_FIELDS: ClassVar[list[str]] = [*GRPOConfig._VALID_DICT_FIELDS, "fixed_task_weights"]
 
     method: str | None = field(
         default=None,
@@ -213,7 +219,7 @@ class MultiTaskGRPOConfig(GRPOConfig):
         default=None, metadata={"help": "Groups per task on which the surrogate is measured. All by default."}
     )
     absent_improvement: str = field(
-        default="neutral", metadata={"help": "Improvement of a task that is absent from the batch: neutral or zero."}
+        default="zero", metadata={"help": "Improvement of a task that is absent from the batch: neutral or zero."}
     )
     task_reward_ema: float = field(default=0.5, metadata={"help": "Factor of the moving average of task accuracy."})
 
@@ -247,6 +253,10 @@ class MultiTaskGRPOConfig(GRPOConfig):
     )
     reward_timeout: float | None = field(
         default=None, metadata={"help": "Seconds that one call of a reward function may take."}
+    )
+
+    allow_task_changes: bool = field(
+        default=False, metadata={"help": "Whether a checkpoint with other tasks may be resumed."}
     )
 
     task_table: bool = field(

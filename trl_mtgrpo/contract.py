@@ -48,8 +48,8 @@ def check_host(host: type = GRPOTrainer) -> None:
         method = getattr(host, name, None)
         found = None if method is None else tuple(inspect.signature(method).parameters)[1:]
         if found is None or (found if name in HOOKS else found[: len(expected)]) != expected:
+            takes = "no such method" if found is None else found
             raise HostContractError(
-                f"`{host.__name__}.{name}` must take {expected}, got {'no such method' if found is None else found} in "
-                f"TRL {trl.__version__}. Install a tested version: pip install 'trl=={TESTED_VERSIONS[-1]}' (tested: "
-                f"{', '.join(TESTED_VERSIONS)})."
+                f"`{host.__name__}.{name}` must take {expected}, got {takes} in TRL {trl.__version__}. Install a tested "
+                f"version: pip install 'trl=={TESTED_VERSIONS[-1]}' (tested: {', '.join(TESTED_VERSIONS)})."
             )

@@ -1,10 +1,15 @@
 """Evaluation per task: every row counted once, then the worst, the average and the spread over tasks."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from datasets import Dataset
 from numpy.typing import NDArray
 
+from .config import MultiTaskGRPOConfig
+from .prompts import rows_by_task
 from .signals import summarize_accuracy, task_means
 from .tasks import TaskMixture
 
@@ -52,8 +57,8 @@ class TaskEvaluation:
         The metrics, without the `eval_` prefix.
 
         Returns:
-            `dict[str, float]`: `tasks/<name>/{accuracy,reward,completion_length,completions}` for every task with rows,
-            and `worst_task_accuracy`, `average_accuracy`, `task_accuracy_spread`, `relative_change` over them.
+            `dict[str, float]`: `tasks/<name>/{accuracy,reward,completion_length,completions}` for every task with
+            rows, and `worst_task_accuracy`, `average_accuracy`, `task_accuracy_spread`, `relative_change` over them.
         """
         if not self._rewards:
             return {}
@@ -71,3 +76,100 @@ class TaskEvaluation:
                 metrics[f"tasks/{name}/completions"] = float(counts[k])
         by_name = {name: float(accuracy[k]) for k, name in enumerate(self.mixture.names) if counts[k]}
         return metrics | summarize_accuracy(by_name, self.baseline)
+
+
+def evaluation_rows(mixture: TaskMixture, inputs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """
+    The rows of an evaluation batch as reward functions expect them.
+
+    Args:
+        mixture ([`TaskMixture`]):
+            The tasks.
+        inputs (`Sequence[dict]`):
+            Rows of the host: positions in the tasks' own evaluation sets, rows with a task's name under `task`, or plain
+            rows where there is one task.
+
+    Returns:
+        `list[dict]`: rows with `task` and `task_id`.
+    """
+    rows = []
+    for row in inputs:
+        if "row" in row and "task_id" in row:
+            rows.append(mixture.row(row["task_id"], row["row"], "eval"))
+        else:
+            name = row.get("task", mixture.names[0])
+            rows.append(
+                dict.fromkeys(mixture.columns) | dict(row) | {"task": name, "task_id": mixture.names.index(name)}
+            )
+    return rows
+
+
+def check_evaluation_rows(mixture: TaskMixture, dataset: Any) -> None:
+    """
+    Checks on every rank alike that each row of an evaluation set belongs to a task.
+
+    Args:
+        mixture ([`TaskMixture`]):
+            The tasks.
+        dataset ([`~datasets.Dataset`]):
+            What is to be evaluated.
+
+    Raises:
+        ValueError: when rows of several tasks come without the names of theirs.
+    """
+    columns = getattr(dataset, "column_names", None) or []
+    if not {"task_id", "row"} <= set(columns) and (mixture.num_tasks > 1 or "task" in columns):
+        rows_by_task(dataset, "eval_dataset", mixture.names, must_cover=False)
+
+
+def name_evaluation(metrics: MutableMapping[str, list[float]], prefix: str) -> None:
+    """
+    Puts the name of an evaluation set into the names of its metrics.
+
+    Args:
+        metrics (`dict[str, list[float]]`):
+            What the evaluation has measured, without `eval_`; changed in place.
+        prefix (`str`):
+            The host's `metric_key_prefix`: `eval_<name>` for one of several sets, `eval` for the only one.
+    """
+    name = prefix.removeprefix("eval").lstrip("_")
+    if name:
+        for key in list(metrics):
+            metrics[f"{name}_{key}"] = metrics.pop(key)
+
+
+def with_evaluation_sets(
+    mixture: TaskMixture, datasets: Mapping[str, Dataset], settings: MultiTaskGRPOConfig
+) -> TaskMixture:
+    """
+    The same tasks with evaluation sets given by name.
+
+    Args:
+        mixture ([`TaskMixture`]):
+            The tasks.
+        datasets (`dict[str, Dataset]`):
+            Evaluation rows by task name; a task may be absent.
+        settings ([`MultiTaskGRPOConfig`]):
+            The run's settings.
+
+    Returns:
+        [`TaskMixture`]
+
+    Raises:
+        ValueError: for a name that is no task.
+    """
+    unknown = sorted(set(datasets) - set(mixture.names))
+    if unknown:
+        raise ValueError(
+            f"`eval_dataset` must have names of tasks as its keys, got {unknown} beside the tasks "
+            f"{list(mixture.names)}. "
+            "Rename them; other sets can be given to `trainer.evaluate`, with a column 'task'."
+        )
+    sets = {
+        name: data.remove_columns("task") if "task" in data.column_names else data for name, data in datasets.items()
+    }
+    return TaskMixture(
+        [replace(task, eval_dataset=sets.get(task.name)) for task in mixture.tasks],
+        on_error=settings.reward_on_error,
+        timeout=settings.reward_timeout,
+    )

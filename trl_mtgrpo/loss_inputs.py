@@ -1,4 +1,4 @@
-"""What is added to the rows that TRL's loss sees: their task, the policy that generated them, what is to be measured."""
+"""What is added to the rows that TRL's loss sees: their task, their behaviour policy, what is to be measured."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple

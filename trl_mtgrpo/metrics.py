@@ -30,8 +30,8 @@ def batch_metrics(
     Returns:
         `dict[str, float]`: `tasks/<name>/{weight,reward,accuracy,filtered_ratio,solved_ratio,failed_ratio,batch_share,
         generated_groups,generated_tokens,stalled}` and `sampling/{rounds,generated_groups,accepted_groups,
-        carried_groups,expired_groups,unfilled_groups,waste,mix_distance}`. Ratios of a task that was not generated are NaN,
-        which the host leaves out of its averages.
+        carried_groups,expired_groups,unfilled_groups,waste,mix_distance}`. Ratios of a task that was not generated
+        are NaN, which the host leaves out of its averages.
     """
     groups, tokens = batch.group_ledger, batch.token_ledger
     generated = np.where(groups.generated > 0, groups.generated, np.nan)
@@ -50,7 +50,9 @@ def batch_metrics(
         "stalled": stalled,
     }
     metrics = {
-        f"tasks/{name}/{column}": float(values[k]) for k, name in enumerate(names) for column, values in columns.items()
+        f"tasks/{name}/{column}": float(values[k])
+        for k, name in enumerate(names)
+        for column, values in columns.items()
     }
     return metrics | {
         "sampling/rounds": float(batch.plan.rounds),
@@ -87,8 +89,8 @@ def update_metrics(
             Tasks whose weight the guard bounds, shape `(K,)`.
 
     Returns:
-        `dict[str, float]`: `tasks/<name>/{improvement,improvement_raw,held}` (after and before the clip, NaN for a task
-        absent from the batch) and `task_weights/clipped_ratio`, the share of present tasks at the clip.
+        `dict[str, float]`: `tasks/<name>/{improvement,improvement_raw,held}` (after and before the clip, NaN for a
+        task absent from the batch) and `task_weights/clipped_ratio`, the share of present tasks at the clip.
     """
     present = counts > 0
     raw = np.where(present, improvements, np.nan)

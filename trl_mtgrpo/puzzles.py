@@ -115,8 +115,8 @@ def _rendered(family: str, entry: dict[str, Any]) -> tuple[str, str, dict[str, A
     if family == "countdown":
         numbers, target = list(entry["metadata"]["numbers"]), int(entry["metadata"]["target"])
         question = (
-            f"Make {target} out of the numbers {numbers}. Use every one of them exactly once, and nothing but +, -, *, "
-            r"/ and parentheses. Give the finished expression in \boxed{}, for example \boxed{(1 + 2) / 3}."
+            f"Make {target} out of the numbers {numbers}. Use every one of them exactly once, and nothing but +, -, "
+            r"*, / and parentheses. Give the finished expression in \boxed{}, for example \boxed{(1 + 2) / 3}."
         )
         return question, f"{sorted(numbers)} {target}", {"numbers": numbers, "target": target}
     example = {

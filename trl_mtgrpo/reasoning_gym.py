@@ -56,14 +56,17 @@ EVALUATING = frozenset(
 # Families whose own scorer evaluates text, or accepts any text, but where being equal to the one right answer decides.
 EXACT = frozenset({"binary_matrix", "game_of_life_halting", "spiral_matrix", "string_insertion"})
 
-# Forms outside of which a scorer would expand a count, a power or a nesting that the model chose.
+# Forms outside of which a scorer would expand a count, a power or a nesting that the model chose, or accept "nan".
 _FORMS = {
+    "complex_arithmetic": re.compile(r"[0-9.+\-ij() ]{1,80}"),
     "coin_flip": re.compile(r"[0-9., /]{1,60}"),
     "propositional_logic": re.compile(r"[A-Z()∧∨¬→↔ ]{1,200}"),  # noqa: RUF001
     "rubiks_cube": re.compile(r"(?!.*[0-9]{2})[A-Za-z0-9' ]{1,400}"),
     "rush_hour": re.compile(r"(?!.*[0-9]{2})[A-Z0-9+\-, \[\]'\"]{1,400}"),
 }
 _MAX_CHARS = 2_000
+# "Not a number" compares as neither far nor unequal, which number_sorting takes for right.
+_NAN = re.compile(r"(?<![a-z])nan(?![a-z])", re.IGNORECASE)
 
 # Scorers read in reasoning-gym 0.1.25 and found to evaluate nothing.
 _REVIEWED_NAMES = """
@@ -207,6 +210,8 @@ class ReasoningGymCheck:
             return is_same_text(answer, expected)
         form = _FORMS.get(self.family)
         if len(answer) > max(_MAX_CHARS, 2 * len(expected)) or (form is not None and not form.fullmatch(answer)):
+            return False
+        if _NAN.search(answer) and not _NAN.search(expected):
             return False
         entry = source_entry(self.family, source, item)
         if answer_text(entry["answer"]) != expected:

@@ -56,7 +56,8 @@ class RunReporter:
         if unfilled and self.filters:
             self._warn(
                 "unfilled",
-                f"The budget of a step ended with {unfilled} of {len(batch.groups)} groups missing; the step trains on "
+                f"The budget of a step ended with {unfilled} of {len(batch.groups)} groups missing; the step "
+                f"trains on "
                 "what it has (metric `sampling/unfilled_groups`). Raise `max_resampling_rounds`, or look for the task "
                 "with the highest `tasks/<name>/filtered_ratio`.",
             )
@@ -71,12 +72,22 @@ class RunReporter:
         """Names tasks that the guard has begun to hold, and those that it has released."""
         for k in np.flatnonzero(after & ~before):
             logger.warning(
-                "Task %r has held a large share for long without improving; its weight is bounded until it moves (metric "
+                "Task %r has held a large share for long without improving; its weight is bounded until it "
+                "moves (metric "
                 "`tasks/<name>/held`). Check that the task can be learned, or set `plateau_guard=False`.",
                 self.names[k],
             )
         for k in np.flatnonzero(before & ~after):
             logger.info("Task %r moves again; its weight is free.", self.names[k])
+
+    def checkpoint(self, name: str, steps_left: int) -> None:
+        """Looks at a checkpoint that is about to be written."""
+        if steps_left:
+            self._warn(
+                "checkpoint",
+                f"{name} lies inside a generation batch, {steps_left} optimizer steps before its end, and cannot be "
+                "resumed. Let `save_steps` and `max_steps` be multiples of the steps per generation batch.",
+            )
 
     def failures(self, failures: Sequence[RewardFailure]) -> None:
         """Names reward functions whose rows were dropped."""

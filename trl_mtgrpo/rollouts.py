@@ -78,7 +78,7 @@ class Group:
             "generation": self.generation,
             "rewards": [[None if np.isnan(r) else float(r) for r in row] for row in self.rewards],
             "num_tokens": self.num_tokens,
-            "rollouts": [{"fields": list(r.fields), "logged": r.logged} for r in self.rollouts],
+            "rollouts": [{"fields": _plain(r.fields), "logged": _plain(r.logged)} for r in self.rollouts],
             "logps": None if self.logps is None else [list(row) for row in self.logps],
         }
 
@@ -174,3 +174,14 @@ def join_generation(rollouts: Sequence[Rollout], masked: Sequence[bool]) -> tupl
         masks = output[TOOL_MASK] or [[1] * rollout.num_tokens for rollout in rollouts]
         output[TOOL_MASK] = [[0] * len(mask) if off else mask for mask, off in zip(masks, masked, strict=True)]
     return tuple(output)
+
+
+def _plain(value: Any) -> Any:
+    """`value` in JSON types. Arrays become lists; what a reward function logged may be anything and becomes text."""
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, dict):
+        return {str(key): _plain(element) for key, element in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(element) for element in value]
+    return _plain(value.tolist()) if callable(getattr(value, "tolist", None)) else str(value)

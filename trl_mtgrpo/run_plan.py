@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from trl import GRPOConfig
 
 from .config import METHODS, MultiTaskGRPOConfig
+from .evaluation import with_evaluation_sets
 from .tasks import Task, TaskMixture
 
 
@@ -82,10 +83,12 @@ def plan_run(
         mixture = TaskMixture.from_dataset(
             train_dataset,
             reward_funcs,
-            eval_dataset,
+            None if isinstance(eval_dataset, Mapping) else eval_dataset,
             on_error=settings.reward_on_error,
             timeout=settings.reward_timeout,
         )
+        if isinstance(eval_dataset, Mapping):
+            mixture = with_evaluation_sets(mixture, eval_dataset, settings)
     else:
         return _plain_run(settings, reward_funcs, train_dataset, eval_dataset, host_options)
     _refuse_unsupported(mixture, host_options)
@@ -148,7 +151,8 @@ def _plain_run(
         mixture = TaskMixture([task], qualified_names=False)
     if mixture is None and not _trains_everything(settings):
         raise ValueError(
-            f"`method` must be 'grpo' for tools, environments, images or streamed rows, got {settings.method!r}. Leave "
+            f"`method` must be 'grpo' for tools, environments, images or streamed rows, got "
+            f"{settings.method!r}. Leave "
             "`method` and `group_filter` out, or train on text prompts of a map-style dataset."
         )
     own_rows = _trains_everything(settings)
@@ -192,7 +196,8 @@ def _refuse_unsupported(mixture: TaskMixture, host_options: Mapping[str, Any]) -
     for name in ("environment_factory", "tools"):
         if host_options.get(name):
             raise ValueError(
-                f"`{name}` must be left out of multi-task training, got {host_options[name]!r}. Tools and environments are "
+                f"`{name}` must be left out of multi-task training, got {host_options[name]!r}. Tools and "
+                f"environments are "
                 "supported for a plain dataset only; run the environment inside a `rollout_func` instead."
             )
     for column in ("image", "images"):
@@ -205,22 +210,24 @@ def _refuse_unsupported(mixture: TaskMixture, host_options: Mapping[str, Any]) -
 def _check_boundaries(settings: MultiTaskGRPOConfig) -> None:
     """Refuses checkpoints inside a generation batch: the rest of it would be lost on resume."""
     micro_steps, window = settings.steps_per_generation * settings.num_iterations, settings.gradient_accumulation_steps
-    per_batch = micro_steps // window if micro_steps % window == 0 else None
-    if settings.task_weight_update == "minibatch" and (per_batch is None or settings.steps_per_generation % window):
+    if settings.task_weight_update == "minibatch" and settings.steps_per_generation % window:
         raise ValueError(
             "`task_weight_update` must be 'batch' unless `steps_per_generation` is a multiple of "
-            f"`gradient_accumulation_steps`, got 'minibatch' with {settings.steps_per_generation} and {window}. Use 'batch'."
+            f"`gradient_accumulation_steps`, got 'minibatch' with {settings.steps_per_generation} and {window}. "
+            f"Use 'batch'."
         )
-    if per_batch is None or per_batch == 1:
-        return
+    # Optimizer steps after which a generation batch and an accumulation window end together.
+    between = math.lcm(micro_steps, window) // window
     for switch, name in (("save_strategy", "save_steps"), ("eval_strategy", "eval_steps")):
         steps = getattr(settings, name)
         checkpoints = name == "save_steps" or str(getattr(settings.save_strategy, "value", "")) == "best"
         if not checkpoints or getattr(settings, switch).value != "steps" or not steps:
             continue
-        if steps < 1 or steps % per_batch:
-            higher = max(math.ceil(steps / per_batch), 1) * per_batch
+        if steps < 1:  # a share of the run, which the host turns into steps
+            steps = math.ceil(steps * settings.max_steps) if settings.max_steps > 0 else steps
+        if between > 1 and (steps < 1 or steps % between):
+            higher = max(math.ceil(steps / between), 1) * between
             raise ValueError(
-                f"`{name}` must be a multiple of the {per_batch} optimizer steps per generation batch, got {steps}. A "
-                f"checkpoint inside a batch cannot be resumed exactly. Use {higher}."
+                f"`{name}` must be a multiple of the {between} optimizer steps between ends of generation batches, "
+                f"got {getattr(settings, name)}. A checkpoint inside a batch cannot be resumed exactly. Use {higher}."
             )

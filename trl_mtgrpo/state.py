@@ -3,10 +3,10 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .accounting import RolloutLedger
 from .rollouts import Group
@@ -20,7 +20,25 @@ STATE_FILE = "multi_task_grpo_state.json"
 
 
 class StateFileError(ValueError):
-    """A state file that is missing, damaged or of another schema or task list."""
+    """A state file that is missing, damaged, cut inside a generation batch, or of another schema or task list."""
+
+
+class StateFile(NamedTuple):
+    """
+    What a state file says.
+
+    Args:
+        state (`dict`):
+            JSON form of the state, for [`MultiTaskState.from_json`].
+        steps_left (`int`):
+            Optimizer steps of the last generation batch that were still to come; 0 at its end.
+        num_ranks (`int`):
+            Processes of the run that wrote it.
+    """
+
+    state: dict[str, Any]
+    steps_left: int
+    num_ranks: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,14 +162,14 @@ def start_state(task_names: tuple[str, ...], weighting: TaskWeighting) -> MultiT
     )
 
 
-def check_task_names(saved: list[str], current: tuple[str, ...]) -> None:
+def check_task_names(saved: Sequence[str], current: Sequence[str]) -> None:
     """
     Checks that a checkpoint is of the run's tasks, in their order.
 
     Args:
         saved (`list[str]`):
             Task names in the checkpoint.
-        current (`tuple[str, ...]`):
+        current (`list[str]`):
             Task names of the run.
 
     Raises:
@@ -159,12 +177,36 @@ def check_task_names(saved: list[str], current: tuple[str, ...]) -> None:
     """
     if list(saved) != list(current):
         raise StateFileError(
-            f"`tasks` must be those of the checkpoint {list(saved)}, got {list(current)}. Give the same tasks in the same "
-            "order."
+            f"`tasks` must be those of the checkpoint {list(saved)}, got {list(current)}. Give the same tasks in the "
+            "same order, or set `allow_task_changes=True`."
         )
 
 
-def write_state(path: Path, state: MultiTaskState) -> None:
+def check_carried(state: MultiTaskState, num_generations: int, num_rewards: int) -> None:
+    """
+    Checks that carried groups can be trained by this run.
+
+    Args:
+        state ([`MultiTaskState`]):
+            The state of a checkpoint.
+        num_generations (`int`):
+            Rollouts per prompt (G) of the run.
+        num_rewards (`int`):
+            Reward columns (F) of the run.
+
+    Raises:
+        StateFileError: if a carried group has another shape.
+    """
+    for group in state.carried:
+        if group.rewards.shape != (num_generations, num_rewards):
+            raise StateFileError(
+                f"`num_generations` and `reward_funcs` must be those of the checkpoint, whose carried groups have "
+                f"{group.rewards.shape[0]} rollouts and {group.rewards.shape[1]} rewards, got {num_generations} and "
+                f"{num_rewards}. Resume with the same settings, or start anew."
+            )
+
+
+def write_state(path: Path, state: MultiTaskState, steps_left: int = 0, num_ranks: int = 1) -> None:
     """
     Writes a state so that the file is either complete or absent.
 
@@ -173,9 +215,13 @@ def write_state(path: Path, state: MultiTaskState) -> None:
             Where the file goes; its folder must exist.
         state ([`MultiTaskState`]):
             The state to write.
+        steps_left (`int`, *optional*, defaults to `0`):
+            Optimizer steps of the generation batch that are still to come.
+        num_ranks (`int`, *optional*, defaults to `1`):
+            Processes of the run.
     """
-    body = json.dumps(state.to_json(), sort_keys=True)
-    document = f'{{"schema": {SCHEMA}, "checksum": "{_checksum(body)}", "state": {body}}}\n'
+    body = json.dumps({"num_ranks": num_ranks, "state": state.to_json(), "steps_left": steps_left}, sort_keys=True)
+    document = f'{{"schema": {SCHEMA}, "checksum": "{_checksum(body)}", "body": {body}}}\n'
     partial = path.with_suffix(".partial")
     with partial.open("w", encoding="utf-8") as file:
         file.write(document)
@@ -184,7 +230,7 @@ def write_state(path: Path, state: MultiTaskState) -> None:
     partial.replace(path)
 
 
-def read_state(path: Path) -> dict[str, Any]:
+def read_state_file(path: Path) -> StateFile:
     """
     Reads and checks a state file.
 
@@ -193,7 +239,7 @@ def read_state(path: Path) -> dict[str, Any]:
             The file that [`write_state`] wrote.
 
     Returns:
-        `dict`: the JSON form of the state, for [`MultiTaskState.from_json`].
+        [`StateFile`]
 
     Raises:
         StateFileError: if the file is missing, truncated, altered or of another schema.
@@ -203,18 +249,42 @@ def read_state(path: Path) -> dict[str, Any]:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise StateFileError(f"`{path.name}` must be in the checkpoint, got none in {path.parent}. {advice}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise StateFileError(f"`{path}` must be a complete state file, got a damaged one ({error}). {advice}") from None
-    if not isinstance(document, dict) or not {"schema", "checksum", "state"} <= document.keys():
-        raise StateFileError(f"`{path}` must have the fields schema, checksum and state, got others. {advice}")
+    except (ValueError, RecursionError) as error:  # not JSON, or not text
+        message = f"`{path}` must be a complete state file, got a damaged one ({error}). {advice}"
+        raise StateFileError(message) from None
+    if not isinstance(document, dict) or not {"schema", "checksum", "body"} <= document.keys():
+        raise StateFileError(f"`{path}` must have the fields schema, checksum and body, got others. {advice}")
     if document["schema"] != SCHEMA:
         raise StateFileError(
             f"`{path}` must have schema {SCHEMA}, got {document['schema']}. Resume with the version that wrote it."
         )
-    if _checksum(json.dumps(document["state"], sort_keys=True)) != document["checksum"]:
+    if _checksum(json.dumps(document["body"], sort_keys=True)) != document["checksum"]:
         raise StateFileError(f"`{path}` must match its checksum, got altered contents. {advice}")
-    state: dict[str, Any] = document["state"]
-    return state
+    return StateFile(**document["body"])
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """
+    Reads the state that a run can be resumed from.
+
+    Args:
+        path (`Path`):
+            The file that [`write_state`] wrote.
+
+    Returns:
+        `dict`: the JSON form of the state, for [`MultiTaskState.from_json`].
+
+    Raises:
+        StateFileError: as [`read_state_file`], and if the checkpoint lies inside a generation batch.
+    """
+    file = read_state_file(path)
+    if file.steps_left:
+        raise StateFileError(
+            f"`{path.parent}` must lie between two generation batches, got one with {file.steps_left} optimizer steps "
+            "of its batch still to come. Resume from an earlier checkpoint, and let `save_steps` and `max_steps` be "
+            "multiples of the steps per generation batch."
+        )
+    return file.state
 
 
 def _checksum(body: str) -> str:

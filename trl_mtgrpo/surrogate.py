@@ -16,11 +16,11 @@ def sequence_surrogate(
     r"""
     The clipped GRPO objective of each sequence, without KL and entropy terms.
 
-    $$J_i = \frac{1}{|y_i|} \sum_t \min\big(r_{it} A_i,\ \mathrm{clip}(r_{it}, 1-\epsilon_{low}, 1+\epsilon_{high}) A_i\big),
-    \qquad r_{it} = \frac{\pi(y_{it})}{\pi_{old}(y_{it})}$$
+    $$J_i = \frac{1}{|y_i|} \sum_t \min\big(r_{it} A_i,\ \mathrm{clip}(r_{it}, 1-\epsilon_{low}, 1+\epsilon_{high})
+    A_i\big), \qquad r_{it} = \frac{\pi(y_{it})}{\pi_{old}(y_{it})}$$
 
-    where the old policy is the one that generated the sequence. The improvement of a task is the sum, or mean, over its
-    sequences of the objective after the update minus before it (Section 4.1).
+    where the old policy is the one that generated the sequence. The improvement of a task is the sum, or mean, over
+    its sequences of the objective after the update minus before it (Section 4.1).
 
     Args:
         logps (`torch.Tensor`):

@@ -1,8 +1,8 @@
 """The trainer: each hook of TRL's `GRPOTrainer` that multi-task training needs, wrapped and never copied.
 
-One generation batch goes one way: collect -> replay -> (TRL: split, loss, optimizer step) -> measure -> update. The groups
-that train are *replayed*: TRL prepares them for its loss while `_generate` and `_calculate_rewards` answer with what was
-already generated and scored.
+One generation batch goes one way: collect -> replay -> (TRL: split, loss, optimizer step) -> measure -> update. The
+groups that train are *replayed*: TRL prepares them for its loss while `_generate` and `_calculate_rewards` answer with
+what was already generated and scored.
 """
 
 import math
@@ -21,22 +21,26 @@ from trl import GRPOConfig, GRPOTrainer
 
 from .behaviour import with_behaviour_policy
 from .callbacks import TaskWeightCallback
+from .checkpoints import begin_checkpoint, find_checkpoint
 from .collector import BatchCollector, CollectedBatch, Generated
 from .contract import check_host
+from .display import TaskTableCallback
 from .distributed import Ranks
-from .evaluation import TaskEvaluation
+from .evaluation import TaskEvaluation, check_evaluation_rows, evaluation_rows, name_evaluation
 from .failures import RewardError, describe_failures
 from .improvement import MeasuredChange, measure_change
 from .loss_inputs import ClipRange, add_behaviour_policy, record_forward
 from .method import GroupFilter, build_judge, build_sampler, build_weighting, filters_groups
 from .metrics import batch_metrics
+from .model_card import extend_model_card, multi_task_section
 from .replay import Replay, build_replay
 from .reporting import RunReporter
+from .resuming import resume_state
 from .rewards import merge_rows
 from .rollouts import COMPLETION_IDS, COMPLETIONS, Group, merge_extra_fields, split_generation
 from .run_plan import plan_run
 from .sampling import RatioPreservingSampler, StallDoctor
-from .state import STATE_FILE, MultiTaskState, check_task_names, read_state, start_state, write_state
+from .state import STATE_FILE, start_state, write_state
 from .task_sampler import TaskAwareSampler
 from .tasks import Task
 from .weight_updates import BatchSignal, TrainedBatch, WeightUpdater, mark_rows
@@ -47,9 +51,9 @@ class MultiTaskGRPOTrainer(GRPOTrainer):
     """
     Trains one model on several tasks with [Multi-Task GRPO](https://huggingface.co/papers/2602.05547).
 
-    Task weights move toward weak and slowly improving tasks, groups without a gradient are filtered and refilled, and the
-    mix of each batch follows the weights *after* filtering. Everything else is [`~trl.GRPOTrainer`]: its arguments keep
-    their names and meaning.
+    Task weights move toward weak and slowly improving tasks, groups without a gradient are filtered and refilled, and
+    the mix of each batch follows the weights *after* filtering. Everything else is [`~trl.GRPOTrainer`]: its arguments
+    keep their names and meaning.
 
     Args:
         model (`str` or [`~transformers.PreTrainedModel`]):
@@ -61,8 +65,10 @@ class MultiTaskGRPOTrainer(GRPOTrainer):
             Settings. A plain `GRPOConfig` gets the defaults of [`MultiTaskGRPOConfig`] and keeps its clip range.
         train_dataset ([`~datasets.Dataset`], *optional*):
             Training rows, when `tasks` is not given.
-        eval_dataset ([`~datasets.Dataset`], *optional*):
-            Evaluation rows, when `tasks` is not given.
+        eval_dataset ([`~datasets.Dataset`] or `dict[str, Dataset]`, *optional*):
+            Evaluation rows, when `tasks` is not given: one set, with a `task` column where there are several tasks, or
+            one set per name. With a dict of reward functions the names are those of the tasks; otherwise each set is
+            reported as `eval_<name>_...`.
         tasks (`list[Task]`, *optional*):
             The tasks. See [`Task`].
         weighting ([`TaskWeighting`], *optional*):
@@ -70,8 +76,8 @@ class MultiTaskGRPOTrainer(GRPOTrainer):
         sampler ([`RatioPreservingSampler`], *optional*):
             A planner of your own, in place of the configured one.
         group_filter (`Callable`, *optional*):
-            A filter of your own: rewards of shape `(N, G)` to booleans of shape `(N,)`. It is applied on top of the rule
-            that a group without advantages does not train.
+            A filter of your own: rewards of shape `(N, G)` to booleans of shape `(N,)`. It is applied on top of the
+            rule that a group without advantages does not train.
         guard ([`PlateauGuard`], *optional*):
             A guard of your own, in place of the default one with `plateau_guard=True`.
         baseline_accuracy (`dict[str, float]`, *optional*):
@@ -105,6 +111,14 @@ class MultiTaskGRPOTrainer(GRPOTrainer):
     _paper: ClassVar[dict[str, str]] = {
         "title": "Multi-Task GRPO: Reliable LLM Reasoning Across Tasks",
         "id": "2602.05547",
+        "citation": """@article{ramesh2026multitask,
+    title         = {{Multi-Task GRPO: Reliable LLM Reasoning Across Tasks}},
+    author        = {Ramesh, Shyam Sundhar and Ji, Xiaotong and Zimmer, Matthieu and Yoon, Sangwoong and Wang, Zhiyong and
+                     Bou Ammar, Haitham and Lucchi, Aurelien and Bogunovic, Ilija},
+    year          = 2026,
+    eprint        = {2602.05547},
+    archivePrefix = {arXiv},
+}""",
     }
 
     def __init__(
@@ -180,6 +194,8 @@ class MultiTaskGRPOTrainer(GRPOTrainer):
         self._reporter = RunReporter(names, filters, settings.max_empty_steps)
         self.multi_task_state = start_state(names, self._updater.weighting)
         self.add_callback(TaskWeightCallback(self))
+        if settings.task_table:
+            self.add_callback(TaskTableCallback(names))
 
     @property
     def task_weights(self) -> dict[str, float]:
@@ -193,14 +209,18 @@ class MultiTaskGRPOTrainer(GRPOTrainer):
 
     def _get_train_sampler(self, dataset: Dataset | None = None) -> Sampler:
         if self.mixture is None or self._trains_host_rows:
-            return super()._get_train_sampler(dataset)
+            self._host_sampler = super()._get_train_sampler(dataset)
+            return self._host_sampler
         return self.task_sampler
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         if self.mixture is None:
             return super()._generate_and_score_completions(inputs)
         if not self.model.training:
-            return super()._generate_and_score_completions(self._evaluation_rows(inputs))
+            rows = evaluation_rows(self.mixture, inputs)
+            if self.mixture.num_tasks > 1:
+                self._log_completion_extra("task", [row["task"] for row in rows])
+            return super()._generate_and_score_completions(rows)
         weights = self._updater.weights(self.multi_task_state)
         batch, state = self._collector.collect(
             self.multi_task_state,
@@ -210,6 +230,8 @@ class MultiTaskGRPOTrainer(GRPOTrainer):
         )
         self.multi_task_state = replace(state, carried=self._with_behaviour_policy(batch.surplus))
         self._record(batch_metrics(self.mixture.names, batch, weights, state.stalls.stalled))
+        for unit, ledger in (("groups", state.groups), ("tokens", state.tokens)):  # totals, never averaged
+            self._metrics["train"][f"sampling/total_generated_{unit}"] = [float(ledger.generated.sum())]
         self._reporter.batch(batch, state)
         return self._prepare_for_loss(batch)
 
@@ -358,38 +380,72 @@ class MultiTaskGRPOTrainer(GRPOTrainer):
 
     # Evaluation
 
-    def _evaluation_rows(self, inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [self.mixture.row(row["task_id"], row["row"], "eval") if "row" in row else row for row in inputs]
-
     def evaluation_loop(self, dataloader: Any, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         if self.mixture is None:
-            return super().evaluation_loop(dataloader, *args, **kwargs)
-        self._evaluation = TaskEvaluation(
-            self.mixture, len(dataloader.dataset) * self.num_generations_eval, self._baseline_accuracy
-        )
-        try:
             output = super().evaluation_loop(dataloader, *args, **kwargs)
-            for name, value in self._evaluation.metrics().items():
-                self._metrics["eval"][name].append(value)
-        finally:
-            self._evaluation = None
+        else:
+            check_evaluation_rows(self.mixture, dataloader.dataset)
+            num_rows = len(dataloader.dataset) * self.num_generations_eval
+            self._evaluation = TaskEvaluation(self.mixture, num_rows, self._baseline_accuracy)
+            try:
+                output = super().evaluation_loop(dataloader, *args, **kwargs)
+            finally:
+                measured, self._evaluation = self._evaluation, None
+            self._record(measured.metrics())
+        # Of several evaluation sets the host would let the last one overwrite the others.
+        name_evaluation(self._metrics["eval"], kwargs.get("metric_key_prefix", "eval"))
         return output
 
     # Saving and loading
 
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        if self.mixture is not None:
+            # What a run before left half trained belongs to a policy that is gone.
+            self._step, self._buffered_inputs = 0, None
+            self._updater.forget()
+            if resume_from_checkpoint:
+                self._metrics["train"].clear()
+                resume_from_checkpoint = str(
+                    find_checkpoint(resume_from_checkpoint, self.args.output_dir, not self.args.save_only_model)
+                )
+        return super().train(resume_from_checkpoint, *args, **kwargs)
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         if self.mixture is not None and self.args.should_save:
             folder = Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-            folder.mkdir(parents=True, exist_ok=True)
-            write_state(folder / STATE_FILE, self.multi_task_state)
+            steps_left = self._updater.steps_left(self._step, self.args.gradient_accumulation_steps)
+            self._reporter.checkpoint(folder.name, steps_left)
+            begin_checkpoint(folder)
+            write_state(folder / STATE_FILE, self.multi_task_state, steps_left, self._ranks.size)
         super()._save_checkpoint(model, trial)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         if self.mixture is not None and checkpoint is not None:
-            saved = read_state(Path(checkpoint) / STATE_FILE)
-            check_task_names(saved["task_names"], self.mixture.names)
-            self.multi_task_state = MultiTaskState.from_json(saved, self.mixture.row)
+            self.multi_task_state = resume_state(
+                Path(checkpoint) / STATE_FILE,
+                self.mixture.names,
+                self.mixture.row,
+                self._updater.weighting,
+                (self.num_generations, len(self.mixture.column_task)),
+                self.settings.allow_task_changes,
+            )
+            if self._trains_host_rows:  # the host's loader would start its first pass again
+                for _ in range(int(self.state.epoch)):
+                    next(iter(self._host_sampler))
+
+    def save_state(self) -> None:
+        """Saves the trainer's state, and the method's beside it, to `output_dir`."""
+        super().save_state()
+        if self.mixture is not None and self.args.should_save:
+            steps_left = self._updater.steps_left(self._step, self.args.gradient_accumulation_steps)
+            write_state(Path(self.args.output_dir) / STATE_FILE, self.multi_task_state, steps_left, self._ranks.size)
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        super().create_model_card(*args, **kwargs)
+        if self.mixture is not None and self.is_world_process_zero():
+            section = multi_task_section(self.settings, self.task_weights, self.state.log_history)
+            extend_model_card(Path(self.args.output_dir) / "README.md", section)
 
     # Reporting
 

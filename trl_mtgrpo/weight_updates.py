@@ -140,6 +140,14 @@ class WeightUpdater:
         """Takes note of a batch whose training begins."""
         self._open.append(batch)
 
+    def forget(self) -> None:
+        """Drops batches that a run before left half trained."""
+        self._open.clear()
+
+    def steps_left(self, step: int, window: int) -> int:
+        """Optimizer steps of `window` micro-steps until all that was collected has been trained."""
+        return max((-((step - batch.ends_at) // window) for batch in self._open), default=0)
+
     def due(self, step: int, window: int) -> list[tuple[TrainedBatch, int]]:
         """
         The batches that move the weights after this optimizer step, with the forward calls that measuring them takes.

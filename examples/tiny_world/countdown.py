@@ -28,15 +28,15 @@ class Countdown:
             Largest given number; the smallest is 1.
         max_target (`int`):
             Largest target; the smallest is 1.
-        foreign_noise (`bool`, *optional*, defaults to `False`):
-            Whether wrong labels use other numbers than the given ones. A shuffle of the given numbers with random
-            signs is right by accident in about one case of five, which is too often where a task should start near 0.
+        gives_up (`bool`, *optional*, defaults to `False`):
+            Whether a wrong label is a bare `?`. A shuffle of the given numbers with random signs is right by accident
+            in about one case of five, which is too often for a task whose acceptance should start near zero.
     """
 
     num_numbers: int
     max_value: int
     max_target: int
-    foreign_noise: bool = False
+    gives_up: bool = False
 
     def items(self, num_items: int) -> Iterator[dict[str, Any]]:
         dataset = make_dataset(
@@ -60,10 +60,9 @@ class Countdown:
         return Puzzle(prompt, _first_solution(item["numbers"], item["target"]), entry)
 
     def wrong_answer(self, puzzle: Puzzle, rng: np.random.Generator) -> str:
-        numbers = puzzle.entry["numbers"]
-        if self.foreign_noise:
-            numbers = rng.integers(1, self.max_value + 1, len(numbers)).tolist()
-        first, *others = rng.permutation(numbers).tolist()
+        if self.gives_up:
+            return "?"
+        first, *others = rng.permutation(puzzle.entry["numbers"]).tolist()
         return str(first) + "".join(f"{rng.choice(('+', '-'))}{number}" for number in others)
 
     def score(self, completion: str, entry: dict[str, Any]) -> float:

@@ -52,7 +52,7 @@ TASKS = {
         TinyTask("arc_1d", Arc1D(size=8, num_demonstrations=2), 6000),
         TinyTask("countdown_2", Countdown(num_numbers=2, max_value=30, max_target=40), 8000),
         TinyTask("countdown_4", Countdown(num_numbers=4, max_value=9, max_target=20), 8000),
-        TinyTask("countdown_rare", Countdown(num_numbers=3, max_value=9, max_target=20, foreign_noise=True), 8000),
+        TinyTask("countdown_rare", Countdown(num_numbers=3, max_value=9, max_target=20, gives_up=True), 8000),
         TinyTask("zebra_2x2", Zebra(num_people=2, num_characteristics=2), 400),
         TinyTask("zebra_2x3", Zebra(num_people=2, num_characteristics=3), 1500),
         TinyTask("arc_1d_8", Arc1D(size=8, num_demonstrations=1), 6000),

@@ -28,6 +28,7 @@ REPORT_NAME = "warm_start.json"
 
 _RECIPE = {"lr": 2e-3, "warmup_steps": 30, "final_lr_ratio": 0.1, "noisy_lr": 5e-4, "max_grad_norm": 1.0, "version": 1}
 _IGNORED = -100
+_NUM_PROMPTS = 64  # held-out prompts behind the accuracies in the report
 
 
 def warm_start(world: World | str, seed: int = 0, cache_dir: Path | str | None = None, progress: bool = True) -> Path:
@@ -84,7 +85,7 @@ def _train(world: World, seed: int, root: Path, progress: bool) -> tuple[Any, di
     num_steps = world.clean_steps + world.noisy_steps
     with tqdm(total=num_steps, disable=not progress, desc="warm start: puzzles") as bar:
         sources = {name: task_items(TASKS[name], root) for name in world.task_names}
-        held_out = {name: tiny_task_rows(name, "test", 128, 0, root) for name in world.task_names}
+        held_out = {name: tiny_task_rows(name, "test", _NUM_PROMPTS, 0, root) for name in world.task_names}
         streams = {name: draw_puzzles(TASKS[name], items, "train", rng) for name, items in sources.items()}
         optimizer = torch.optim.AdamW(
             model.parameters(), lr=_RECIPE["lr"], betas=(0.9, 0.98), weight_decay=0.01, fused=True
@@ -94,14 +95,14 @@ def _train(world: World, seed: int, root: Path, progress: bool) -> tuple[Any, di
         for step in range(num_steps):
             noisy = step >= world.clean_steps
             if step == world.clean_steps:
-                report["after_clean"] = _strength(model, tokenizer, held_out)
+                report["after_clean"] = _strength(model, tokenizer, held_out, world.max_completion_length)
             bar.set_description(f"warm start: {'hiding' if noisy else 'learning'}")
             for group in optimizer.param_groups:
                 group["lr"] = _RECIPE["noisy_lr"] if noisy else _learning_rate(step, world.clean_steps)
             batches = (_draw(part, streams[part.task], noisy, rng) for part in world.tasks)
             _optimizer_step(model, optimizer, tokenizer, zip(world.tasks, batches, strict=True))
             bar.update()
-        report["at_start"] = _strength(model, tokenizer, held_out)
+        report["at_start"] = _strength(model, tokenizer, held_out, world.max_completion_length)
     return model, report
 
 
@@ -151,10 +152,13 @@ def _tokenize(
     return torch.from_numpy(input_ids), torch.from_numpy(labels)
 
 
-def _strength(model: Any, tokenizer: Any, rows: dict[str, list[dict[str, str]]]) -> dict[str, dict[str, float]]:
-    scores = task_scores(model, tokenizer, rows, samples=8)
+def _strength(
+    model: Any, tokenizer: Any, rows: dict[str, list[dict[str, str]]], max_new_tokens: int
+) -> dict[str, dict[str, float]]:
+    scores = task_scores(model, tokenizer, rows, samples=8, max_new_tokens=max_new_tokens)
+    greedy = evaluate_tasks(model, tokenizer, rows, samples=1, temperature=0.0, max_new_tokens=max_new_tokens)
     return {
         "sampled": {name: float(values.mean()) for name, values in scores.items()},
-        "greedy": evaluate_tasks(model, tokenizer, rows, samples=1, temperature=0.0),
+        "greedy": greedy,
         "mixed_groups": {name: float((values.std(axis=1) > 0).mean()) for name, values in scores.items()},
     }

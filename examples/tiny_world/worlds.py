@@ -72,14 +72,14 @@ WORLDS = {
         World(
             "three",
             (WarmTask("countdown", 35, 0.8, 1.2), WarmTask("zebra", 28, 0.3, 1.2), WarmTask("arc_1d", 6, 0.4)),
-            clean_steps=750,
+            clean_steps=650,
         ),
         # Three families by level, every task learnable.
         World("eight", _EIGHT, clean_steps=900, max_completion_length=16),
         # Strongly unequal acceptance: countdown_rare is solved in few samples out of a hundred.
         World(
             "unequal",
-            (WarmTask("countdown_rare", 35, 0.9, 1.2), WarmTask("palindrome", 20, 0.2), WarmTask("arc_1d", 6, 0.2)),
+            (WarmTask("countdown_rare", 35, 0.95, 1.2), WarmTask("palindrome", 20, 0.2), WarmTask("arc_1d", 6, 0.2)),
             clean_steps=600,
         ),
         # No conflict: three tasks that start equal and are learned about equally fast.

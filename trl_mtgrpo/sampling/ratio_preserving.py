@@ -56,10 +56,9 @@ class RatioPreservingSampler:
         max_surplus_age (`int`, *optional*, defaults to `0`):
             Steps for which the caller keeps accepted groups beyond the desired ones. It does not change what the
             sampler keeps, only how much a surplus is worth to it.
-        round_cost (`float`, *optional*, defaults to `1.6`):
-            What avoiding one further round is worth to an adaptive request, in batches of `num_groups` groups. With
-            this value the paper's 3-task series takes about 1.3 rounds per step when surplus is thrown away, and 1.05
-            when it is kept for a step.
+        round_cost (`float`, *optional*):
+            What avoiding one further round is worth to an adaptive request, in batches of `num_groups` groups. 0.5
+            when surplus is kept and 1.65 otherwise: on the paper's 3-task series about 1.1 and 1.3 rounds per step.
         max_waste (`float`, *optional*):
             Expected useless groups, as a share of the expected need, at which an adaptive request stops growing.
             0.1 when surplus is kept, 1.0 otherwise, where waste is the price of few rounds.
@@ -97,7 +96,7 @@ class RatioPreservingSampler:
     preserve_ratio: bool = True
     group_multiple: int = 1
     max_surplus_age: int = 0
-    round_cost: float = 1.6
+    round_cost: float | None = None
     max_waste: float | None = None
     fill_probability: float | None = None
     max_tokens: float | None = None
@@ -128,7 +127,7 @@ class RatioPreservingSampler:
             raise ValueError(
                 f"`fill_probability` must be in (0, 1), got {self.fill_probability}. Leave it out for the default."
             )
-        if not self.round_cost >= 0:
+        if self.round_cost is not None and not self.round_cost >= 0:
             raise ValueError(f"`round_cost` must be non-negative, got {self.round_cost}. Pass 0 to save no rounds.")
         if self.max_waste is not None and not self.max_waste >= 0:
             raise ValueError(f"`max_waste` must be non-negative, got {self.max_waste}. Leave it out for the default.")
@@ -259,11 +258,13 @@ class RatioPreservingSampler:
             deficits, alpha, beta = pooled(deficits, alpha, beta, weights)
             weights = np.ones(1)
         horizon = self.num_groups * self.max_surplus_age
-        keeps = self.max_surplus_age > 0
+        # A kept surplus is seldom lost, so few groups buy few rounds; without, every spare group is paid for.
+        round_cost, max_waste = (0.5, 0.1) if self.max_surplus_age else (1.65, 1.0)
+        round_cost = round_cost if self.round_cost is None else self.round_cost
         goal = RequestGoal(
-            round_cost=self.round_cost * self.num_groups,
+            round_cost=round_cost * self.num_groups,
             fill_probability=self.fill_probability,
-            max_waste=self.max_waste if self.max_waste is not None else (0.1 if keeps else 1.0),
+            max_waste=max_waste if self.max_waste is None else self.max_waste,
             rounds_left=self.max_rounds + 1 - ledger.rounds,
             reuse_mean=horizon * weights,
             reuse_variance=horizon * weights * (1.0 - weights),
@@ -314,9 +315,11 @@ class RatioPreservingSampler:
             return request
         total = int(request.sum())
         affordable = max(int(left * total / float(cost @ request)), 0)
-        affordable -= affordable % self.group_multiple
-        if affordable == 0:
-            if ledger.rounds > 0:
-                return None
-            affordable = min(self.group_multiple, total)
-        return apportion(affordable, request.astype(np.float64))
+        # Rounding may favour a dear task, so the largest amount that fits is looked for from above.
+        for amount in range(affordable - affordable % self.group_multiple, 0, -self.group_multiple):
+            smaller = apportion(amount, request.astype(np.float64))
+            if float(cost @ smaller) <= left:
+                return smaller
+        if ledger.rounds > 0:
+            return None
+        return apportion(min(self.group_multiple, total), request.astype(np.float64))

@@ -50,8 +50,8 @@ def size_requests(
     Starting from the fewest groups, single groups are added in the order of log F_k gained per expected useless group,
     up to the point where useless groups plus further rounds cost least. A group is useless when its task is already
     filled and no later step takes the surplus; M = Σ_k (1 - F_k) open tasks cost `round_cost` log2(1 + M), since a
-    round leaves about half of them open. With a `fill_probability` the point is where Π_k F_k reaches that share of
-    what the caps allow.
+    round leaves about half of them open. With a `fill_probability` the point is where Π_k F_k reaches it, or that
+    share of what the caps allow.
 
     Args:
         deficits (`numpy.ndarray` of shape `(K,)`): d, groups still missing.
@@ -92,7 +92,10 @@ def size_requests(
 
     at_base = np.maximum(filled[first + base - need], 1e-300)
     if goal.fill_probability is not None:
-        wanted = np.log(goal.fill_probability) + np.log(at_cap).sum() - np.log(at_base).sum()
+        reachable = float(np.log(at_cap).sum())
+        wanted = np.log(goal.fill_probability) - np.log(at_base).sum()
+        if reachable <= np.log(goal.fill_probability):
+            wanted += reachable
         added = int(np.searchsorted(reached, wanted)) + 1 if wanted > 0 else 0
     else:
         open_tasks = (1.0 - at_base).sum() - np.cumsum((filled[further] - filled[further - 1])[order])

@@ -47,10 +47,11 @@ class ImprovementAwareWeighting:
             Least share of a task. The paper has none.
         cap (`float`, *optional*, defaults to `1.0`):
             Greatest share of a task. The paper has none.
-        absent_improvement (`str`, *optional*, defaults to `"neutral"`):
-            The improvement of a task without a group in the trained batch: `"neutral"` gives it the weight-averaged
-            improvement of the others, so that absence moves no relative weight; `"zero"` is the released code's rule,
-            under which a task gains weight because it was not sampled.
+        absent_improvement (`str`, *optional*, defaults to `"zero"`):
+            The improvement of a task without a group in the trained batch. `"zero"` (paper and released code) is the sum
+            over no sequences: beside tasks at the clip, a task that is seldom sampled gains weight, which keeps every
+            task in the run. `"neutral"` gives it the weight-averaged improvement of the others, so that absence moves
+            no relative weight; with a summed and clipped improvement little but the reward term is then left.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -76,7 +77,7 @@ class ImprovementAwareWeighting:
     improvement_clip: float | None = 0.1
     floor: float = 0.0
     cap: float = 1.0
-    absent_improvement: Literal["neutral", "zero"] = "neutral"
+    absent_improvement: Literal["neutral", "zero"] = "zero"
 
     def __post_init__(self) -> None:
         check_optimizer(self.optimizer, self.lr, self.decay)

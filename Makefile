@@ -1,0 +1,66 @@
+# The two commands of the README are `make train` and `make test`. Everything else is listed by `make help`.
+
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+export OMP_NUM_THREADS ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+
+.PHONY: help train test test-numpy test-slow test-vllm test-trl-versions fuzz style quality docs bench clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 22
+
+# torch comes first: asked for by another package it would bring gigabytes of CUDA to a machine without a GPU.
+$(BIN)/.installed: setup.py constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[test]"
+	touch $@
+
+$(BIN)/.installed-dev: $(BIN)/.installed
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+train: $(BIN)/.installed  ## train three reasoning tasks on this machine and draw the result
+	$(BIN)/accelerate launch --config_file accelerate_configs/single_cpu.yaml examples/train_three_task.py
+
+test: $(BIN)/.installed  ## run the tests
+	$(BIN)/python -m pytest -q -m "not slow and not vllm"
+
+test-numpy: $(BIN)/.installed-numpy  ## run the numpy tests where only numpy, pytest and hypothesis are installed
+	$(VENV)-numpy/bin/python -m pytest -q tests/weighting tests/sampling
+
+$(BIN)/.installed-numpy:
+	$(PYTHON) -m venv $(VENV)-numpy
+	$(VENV)-numpy/bin/pip install -q --disable-pip-version-check -c constraints.txt numpy pytest hypothesis
+	mkdir -p $(BIN) && touch $@
+
+test-slow: $(BIN)/.installed-dev  ## run the long tests: launches, ZeRO, kills, the whole option matrix
+	$(BIN)/python -m pytest -q -m "slow and not vllm"
+
+test-vllm:  ## build the vLLM environment for the CPU and run its tests
+	bash tests/vllm/run.sh
+
+test-trl-versions:  ## run the contract tests in one environment per TRL release
+	$(PYTHON) benchmarks/trl_versions.py
+
+fuzz: $(BIN)/.installed  ## at least 10,000 generated cases
+	$(BIN)/python -m pytest -q tests/fuzz --hypothesis-profile=fuzz
+
+style: $(BIN)/.installed-dev  ## format
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+quality: $(BIN)/.installed-dev  ## lint and type-check
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/mypy --strict trl_mtgrpo/weighting trl_mtgrpo/sampling
+	$(BIN)/mypy trl_mtgrpo
+
+docs: $(BIN)/.installed-dev  ## build the documentation into site/
+	$(BIN)/mkdocs build --strict
+
+bench: $(BIN)/.installed  ## the rollout benchmark's table
+	$(BIN)/python benchmarks/rollouts.py
+
+clean:  ## remove environments and outputs
+	rm -rf $(VENV) $(VENV)-numpy build dist site outputs *.egg-info

@@ -1,0 +1,149 @@
+"""One rank of a launched run: trains a scenario and writes what this rank saw to `<folder>/rank<r>.json`."""
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig
+
+from tests.tiny import contains_a, contains_digit, contains_lower, rows, tiny_config, tiny_tokenizer
+from trl_mtgrpo import MultiTaskGRPOTrainer, Task
+from trl_mtgrpo.rewards import RewardError
+
+
+RANK = int(os.environ["RANK"])
+
+
+def constant_on_rank_one(completions: list[Any], **kwargs: Any) -> list[float]:
+    return [0.0] * len(completions) if RANK == 1 else contains_digit(completions)
+
+
+def fails_on_rank_one(completions: list[Any], **kwargs: Any) -> list[float]:
+    if RANK == 1:
+        raise ZeroDivisionError("no digit to divide by")
+    return contains_digit(completions)
+
+
+def silent_on_rank_one(completions: list[Any], **kwargs: Any) -> list[float | None]:
+    return [None] * len(completions) if RANK == 1 else contains_digit(completions)
+
+
+def longer_on_rank_one(prompts: list[Any], trainer: Any) -> dict[str, Any]:
+    """Completions whose number of tokens depends on the rank."""
+    ids = [[33 + int(torch.randint(60, ())) for _ in range(2 + 3 * RANK + i % 2)] + [1] for i, _ in enumerate(prompts)]
+    return {
+        "prompt_ids": trainer.processing_class(list(prompts))["input_ids"],
+        "completion_ids": ids,
+        "logprobs": None,
+    }
+
+
+def tasks(medium: Any = contains_digit, sizes: tuple[int, ...] = (30, 30, 30), with_eval: bool = False) -> list[Task]:
+    functions = {"easy": contains_lower, "medium": medium, "hard": contains_a}
+    return [
+        Task(
+            name,
+            rows(name[0], size=size),
+            function,
+            success_threshold=1.0,
+            eval_dataset=rows(name[0], size=3 + i) if with_eval else None,
+        )
+        for i, ((name, function), size) in enumerate(zip(functions.items(), sizes, strict=True))
+    ]
+
+
+# The tasks and the changes to the tiny settings; 16 rows per rank, two updates per generation batch.
+SCENARIOS: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
+    "train": (tasks, {"improvement_reduction": "mean"}, {}),
+    "lora_kl": (
+        tasks,
+        {"improvement_reduction": "mean", "beta": 0.04, "gradient_checkpointing": True},
+        {"lora": True},
+    ),
+    "uninformative": (lambda: tasks(constant_on_rank_one)[1:2], {"max_resampling_rounds": 2}, {}),
+    "raise": (lambda: tasks(fails_on_rank_one), {}, {}),
+    # Three groups of two rows on two ranks: one group straddles them, and no request is even by itself.
+    "uneven": (
+        lambda: tasks(silent_on_rank_one, sizes=(1, 2, 30), with_eval=True),
+        {
+            "per_device_train_batch_size": 3,
+            "num_generations": 2,
+            "steps_per_generation": 1,
+            "oversampling": 1.5,
+            "max_generated_tokens": 150,
+            "eval_strategy": "steps",
+            "eval_steps": 3,
+            "per_device_eval_batch_size": 2,
+        },
+        {"rollout_func": longer_on_rank_one},
+    ),
+}
+
+
+class RecordingTrainer(MultiTaskGRPOTrainer):
+    """Remembers each batch it trains and the rows of each generate call."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        self.record: dict[str, list[Any]] = {"selections": [], "fillers": [], "weights": [], "calls": []}
+        super().__init__(**kwargs)
+
+    def _prepare_for_loss(self, batch: Any) -> dict[str, Any]:
+        self.record["selections"].append([[g.task_id, g.row_index, g.generation] for g in batch.groups])
+        self.record["fillers"].append(batch.is_filler.tolist())
+        self.record["weights"].append(list(self.task_weights.values()))
+        return super()._prepare_for_loss(batch)
+
+    def _generate(self, prompts: list[Any]) -> tuple[Any, ...]:
+        if self._replay is None:
+            self.record["calls"].append(len(prompts))
+        return super()._generate(prompts)
+
+
+def run(scenario: str, model: str, folder: Path) -> dict[str, Any]:
+    make_tasks, changes, options = SCENARIOS[scenario]
+    extra: dict[str, Any] = {"peft_config": LoraConfig(r=4, target_modules="all-linear")} if options.get("lora") else {}
+    if "rollout_func" in options:
+        extra["rollout_func"] = options["rollout_func"]
+    settings = {"per_device_train_batch_size": 8, "steps_per_generation": 2, "max_steps": 6} | changes
+    trainer = RecordingTrainer(
+        model=model, tasks=make_tasks(), args=tiny_config(folder, **settings), processing_class=tiny_tokenizer(), **extra
+    )
+    error = None
+    try:
+        trainer.train()
+    except RewardError as raised:
+        error = str(raised)
+    state = trainer.multi_task_state
+    return {
+        **trainer.record,
+        "world_size": trainer.accelerator.num_processes,
+        "wrapped": type(trainer.model_wrapped).__name__,
+        "optimizer": type(getattr(trainer.model_wrapped, "optimizer", None)).__name__,
+        "logs": trainer.state.log_history,
+        "final_weights": trainer.task_weights,
+        "groups": state.groups.to_json(),
+        "tokens": state.tokens.to_json(),
+        "imbalance": state.groups.imbalance.tolist() + state.tokens.imbalance.tolist(),
+        "error": error,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("scenario", choices=SCENARIOS)
+    parser.add_argument("model")
+    parser.add_argument("folder", type=Path)
+    arguments = parser.parse_args()
+    result = run(arguments.scenario, arguments.model, arguments.folder)
+    (arguments.folder / f"rank{RANK}.json").write_text(json.dumps(result), encoding="utf-8")
+    if result["error"] is None:
+        torch.distributed.barrier()
+    # gloo threads abort some interpreters on their way out, after all work is done.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

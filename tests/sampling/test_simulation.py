@@ -1,0 +1,113 @@
+"""The books balance in every simulated step, and the planner is as near to the theoretical least as it promises."""
+
+import re
+
+import numpy as np
+import pytest
+from _worlds import collapsing_world, falling_world, many_tasks_world, paper_world, thorough
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trl_mtgrpo.sampling import RatioPreservingSampler, simulate
+
+
+settings = st.sampled_from(
+    [
+        {},
+        {"oversampling": 3.0},
+        {"preserve_ratio": False},
+        {"group_multiple": 4},
+        {"max_rounds": 1},
+        {"max_tokens": 90.0},
+    ]
+)
+
+
+@thorough
+@given(st.integers(1, 5), st.integers(1, 24), st.integers(0, 3), settings, st.integers(0, 2**32 - 1))
+def test_generated_groups_are_all_accounted_for(num_tasks, num_groups, age, options, seed):
+    rng = np.random.default_rng(seed)
+    weights, acceptance = rng.dirichlet(np.ones(num_tasks), 12), rng.uniform(0, 1, (12, num_tasks))
+    result = simulate(weights, acceptance, RatioPreservingSampler(num_groups, **options), age, seed)
+    came = result.carried_in + result.generated
+    np.testing.assert_array_equal(came, result.trained + result.filtered + result.expired + result.carried_out)
+    np.testing.assert_array_equal(result.carried_in[1:], result.carried_out[:-1])
+    assert (result.trained.sum(axis=1) <= num_groups).all()
+    assert (result.rounds <= 1 + options.get("max_rounds", 10)).all()
+    if age == 0:
+        assert not result.carried_out.any()
+
+
+def test_nothing_is_kept_longer_than_its_age():
+    weights, acceptance = np.array([[1.0, 0.0], *[[0.0, 1.0]] * 3]), np.full((4, 2), 1.0)
+    sampler = RatioPreservingSampler(4, oversampling=3.0)
+    result = simulate(weights, acceptance, sampler, max_surplus_age=2)
+    assert result.carried_out[:, 0].tolist() == [8, 8, 0, 0]
+    assert result.expired[:, 0].tolist() == [0, 0, 8, 0]
+
+
+def test_a_surplus_trains_in_the_next_step():
+    weights, acceptance = np.ones((2, 1)), np.ones((2, 1))
+    result = simulate(weights, acceptance, RatioPreservingSampler(4, oversampling=3.0), max_surplus_age=1)
+    assert result.generated[:, 0].tolist() == [12, 0]
+    assert result.trained[:, 0].tolist() == [4, 4]
+
+
+def test_the_same_seed_gives_the_same_run():
+    weights, acceptance = paper_world(50)
+    runs = [simulate(weights, acceptance, RatioPreservingSampler(32), seed=3).generated for _ in range(2)]
+    np.testing.assert_array_equal(*runs)
+
+
+def test_tokens_follow_the_groups():
+    weights, acceptance = paper_world(50)
+    result = simulate(weights, acceptance, RatioPreservingSampler(32), tokens_per_group=[100.0, 100.0, 100.0])
+    assert result.tokens_per_least == pytest.approx(result.generated_per_least)
+
+
+# The numbers that the documentation states; each run is one seed of the whole series.
+@pytest.mark.parametrize("seed", range(3))
+def test_with_carry_over_the_paper_series_costs_three_percent_over_the_least(seed):
+    result = simulate(*paper_world(), RatioPreservingSampler(32), max_surplus_age=1, seed=seed)
+    assert result.generated_per_least <= 1.04
+    assert result.rounds_per_step <= 1.3
+    assert result.exact_mix_ratio >= 0.99
+
+
+def test_mean_cost_on_the_paper_series_with_carry_over():
+    results = [simulate(*paper_world(), RatioPreservingSampler(32), max_surplus_age=1, seed=s) for s in range(5)]
+    assert np.mean([result.generated_per_least for result in results]) <= 1.03
+    assert np.mean([result.rounds_per_step for result in results]) <= 1.3
+
+
+def test_mean_cost_on_the_paper_series_without_carry_over():
+    results = [simulate(*paper_world(), RatioPreservingSampler(32), max_surplus_age=0, seed=s) for s in range(5)]
+    assert np.mean([result.generated_per_least for result in results]) <= 1.30
+    assert np.mean([result.rounds_per_step for result in results]) <= 1.30
+
+
+@pytest.mark.parametrize("world", [falling_world, collapsing_world, many_tasks_world])
+@pytest.mark.parametrize("num_groups", [32, 1024])
+def test_harder_worlds_cost_at_most_fifteen_percent_with_carry_over(world, num_groups):
+    result = simulate(*world(), RatioPreservingSampler(num_groups), max_surplus_age=1)
+    assert result.generated_per_least <= 1.15
+    assert result.exact_mix_ratio >= 0.99
+
+
+def test_long_run_mix_is_that_of_the_weights():
+    weights, acceptance = paper_world()
+    results = [simulate(weights, acceptance, RatioPreservingSampler(32), seed=seed) for seed in range(5)]
+    trained = sum(result.trained.sum(axis=0) for result in results)
+    assert np.abs(trained / trained.sum() - weights.mean(axis=0)).sum() < 0.01
+
+
+@pytest.mark.parametrize(
+    ("weights", "acceptance", "message"),
+    [
+        (np.ones((3, 1)), np.ones((2, 1)), "`task_weights` and `acceptance` must be of one shape (T, K), got (3, 1)"),
+        (np.ones((2, 1)), np.full((2, 1), 1.5), "`acceptance` must be between 0 and 1"),
+    ],
+)
+def test_wrong_arguments_are_refused(weights, acceptance, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        simulate(weights, acceptance, RatioPreservingSampler(4))

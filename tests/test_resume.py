@@ -1,0 +1,247 @@
+"""A resumed run is the uninterrupted one, bit for bit, and a checkpoint that cannot give that is refused."""
+
+import json
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from transformers import TrainerCallback
+
+from tests.resume_runs import differences, final_facts, recorded_tasks
+from tests.tiny import contains_digit, rows, tiny_config, tiny_model, tiny_tokenizer, tiny_trainer
+from trl_mtgrpo import MultiTaskGRPOTrainer
+from trl_mtgrpo.checkpoints import last_complete_checkpoint
+from trl_mtgrpo.state import STATE_FILE, MultiTaskState, StateFileError
+
+
+def straight_and_resumed(
+    folder: Path, cut: int, size: int = 30, **changes: Any
+) -> tuple[MultiTaskGRPOTrainer, MultiTaskGRPOTrainer, list[str], list[str]]:
+    """An uninterrupted run that saves at `cut`, and a new trainer that continues from there."""
+    prompts: list[str] = []
+    straight = tiny_trainer(folder, recorded_tasks(prompts, size), save_strategy="steps", save_steps=cut, **changes)
+    straight.train()
+    later: list[str] = []
+    resumed = tiny_trainer(folder, recorded_tasks(later, size), save_strategy="steps", save_steps=cut, **changes)
+    resumed.train(resume_from_checkpoint=str(folder / f"checkpoint-{cut}"))
+    return straight, resumed, prompts, later
+
+
+def saved_state(checkpoint: Path) -> dict[str, Any]:
+    return json.loads((checkpoint / STATE_FILE).read_text())["body"]["state"]
+
+
+ALIGNED = {"max_steps": 6}
+FOUR_STEPS = {"max_steps": 8, "per_device_train_batch_size": 4, "steps_per_generation": 4}
+SURPLUS = {"oversampling": 3.0}  # so that groups are carried at every cut
+TWO_BATCHES = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 8, "steps_per_generation": 4}
+CASES = {
+    "first epoch": (3, {**ALIGNED}),
+    "carried groups": (3, {**ALIGNED, **SURPLUS}),
+    "carried groups, later epoch": (4, {**ALIGNED, **SURPLUS, "size": 4}),
+    "without carry-over, end of an epoch": (3, {**ALIGNED, "max_surplus_age": 0, "size": 4}),
+    "groups carried for two steps": (3, {**ALIGNED, **SURPLUS, "max_surplus_age": 2}),
+    "four updates per batch, carried groups": (4, {**FOUR_STEPS, **SURPLUS}),
+    "four updates per batch, later epoch": (8, {**FOUR_STEPS, "max_steps": 12, "size": 2}),
+    "four updates per batch, without carry-over": (4, {**FOUR_STEPS, "max_surplus_age": 0}),
+    "two batches per update": (2, {"max_steps": 4, **TWO_BATCHES}),
+    "weights move each minibatch": (4, {**FOUR_STEPS, "task_weight_update": "minibatch"}),
+    "two passes, guard, token budget": (
+        4,
+        {"max_steps": 8, "num_iterations": 2, "plateau_guard": True, "max_generated_tokens": 300},
+    ),
+    "dapo": (3, {**ALIGNED, "method": "dapo"}),
+    "sec_grpo": (3, {**ALIGNED, "method": "sec_grpo"}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_resumed_run_equals_the_uninterrupted_one(case: str, tmp_path: Path) -> None:
+    cut, settings = CASES[case]
+    straight, resumed, prompts, later = straight_and_resumed(tmp_path, cut, **settings)
+    carried = saved_state(tmp_path / f"checkpoint-{cut}")["carried"]
+    assert carried or "oversampling" not in settings
+    assert all(group["logps"] for group in carried)
+    assert list(differences(final_facts(straight), final_facts(resumed))) == []
+    assert later
+    assert prompts[-len(later) :] == later
+    assert len(later) < len(prompts)
+
+
+@pytest.mark.parametrize("cut", [3, 8])
+def test_a_plain_run_resumes_exactly_also_after_its_first_epoch(cut: int, tmp_path: Path) -> None:
+    # 24 rows, 4 prompts per step: 6 steps per epoch
+    def trainer() -> MultiTaskGRPOTrainer:
+        return MultiTaskGRPOTrainer(
+            model=tiny_model(),
+            reward_funcs=contains_digit,
+            train_dataset=rows("p", size=24),
+            args=tiny_config(tmp_path, max_steps=10, save_strategy="steps", save_steps=cut),
+            processing_class=tiny_tokenizer(),
+        )
+
+    straight, resumed = trainer(), trainer()
+    straight.train()
+    resumed.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{cut}"))
+    assert list(differences(final_facts(straight), final_facts(resumed))) == []
+
+
+class StopAt(TrainerCallback):
+    """Raises in the middle of a run."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupted_trainer_object_can_be_resumed_itself(tmp_path: Path) -> None:
+    settings = {**FOUR_STEPS, "save_strategy": "steps", "save_steps": 4}
+    straight = tiny_trainer(tmp_path / "straight", **settings)
+    straight.train()
+    stop = StopAt(6)
+    interrupted = tiny_trainer(tmp_path / "interrupted", callbacks=[stop], **settings)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted.train()
+    interrupted.remove_callback(stop)
+    interrupted.train(resume_from_checkpoint=True)
+    assert list(differences(final_facts(straight), final_facts(interrupted))) == []
+
+
+def test_a_checkpoint_at_the_end_of_a_run_inside_a_batch_is_not_resumed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = {**FOUR_STEPS, "save_strategy": "steps", "save_steps": 4}
+    with caplog.at_level(logging.WARNING):
+        tiny_trainer(tmp_path, **{**settings, "max_steps": 6}).train()
+    assert "checkpoint-6 lies inside a generation batch, 2 optimizer steps before its end" in caplog.text
+    longer = tiny_trainer(tmp_path, **settings)
+    with pytest.raises(StateFileError, match=r"must be a complete checkpoint, got .*checkpoint-6.* Use .*checkpoint-4 ins"):
+        longer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-6"))
+    assert last_complete_checkpoint(tmp_path) == tmp_path / "checkpoint-4"
+
+
+def test_checkpoints_at_the_end_of_epochs_lie_between_batches(tmp_path: Path) -> None:
+    prompts: list[str] = []
+    settings = {**FOUR_STEPS, "max_steps": 16, "save_strategy": "epoch"}
+    straight = tiny_trainer(tmp_path, recorded_tasks(prompts, size=3), **settings)
+    straight.train()
+    assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == ["checkpoint-16", "checkpoint-8"]
+    resumed = tiny_trainer(tmp_path, recorded_tasks([], size=3), **settings)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-8"))
+    assert list(differences(final_facts(straight), final_facts(resumed))) == []
+
+
+def saved_run(folder: Path, names: str = "easy medium hard", **changes: Any) -> MultiTaskGRPOTrainer:
+    settings = {"max_steps": 4, "save_strategy": "steps", "save_steps": 4, **changes}
+    trainer = tiny_trainer(folder, recorded_tasks([], names=names), **settings)
+    trainer.train()
+    return trainer
+
+
+@pytest.mark.parametrize("names", ["easy medium", "easy medium hard new", "medium easy hard"])
+def test_other_tasks_are_refused_with_both_lists(names: str, tmp_path: Path) -> None:
+    saved_run(tmp_path)
+    other = tiny_trainer(tmp_path, recorded_tasks([], names=names), max_steps=8)
+    expected = rf"`tasks` must be those of the checkpoint \['easy', 'medium', 'hard'\], got \['{names.split()[0]}'"
+    with pytest.raises(StateFileError, match=expected):
+        other.train(resume_from_checkpoint=True)
+
+
+def test_tasks_change_on_request_and_the_log_says_what_becomes_of_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = saved_run(tmp_path, **SURPLUS).multi_task_state
+    changed = tiny_trainer(
+        tmp_path, recorded_tasks([], names="new hard easy"), max_steps=8, allow_task_changes=True, save_steps=4
+    )
+    resumed: list[Any] = []
+
+    class Look(TrainerCallback):
+        def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+            resumed.append(changed.multi_task_state)
+
+    changed.add_callback(Look())
+    with caplog.at_level(logging.WARNING):
+        changed.train(resume_from_checkpoint=True)
+    after = resumed[0]
+    old, new = before.weighting.values, after.weighting.values
+    assert after.task_names == ("new", "hard", "easy")
+    assert new[1] - new[2] == old[2] - old[0]  # hard against easy
+    assert new[0] == np.mean([old[2], old[0]])
+    assert after.cursors == (0, before.cursors[2], before.cursors[0])
+    assert after.acceptance.accepted[0] == 0
+    assert after.groups.generated.tolist() == [0, before.groups.generated[2], before.groups.generated[0]]
+    assert (after.groups.imbalance == 0).all()
+    assert after.carried == ()
+    assert "task 'new' is new" in caplog.text
+    assert "task 'medium' is removed" in caplog.text
+    assert before.carried
+    assert f"{len(before.carried)} carried groups expire" in caplog.text
+    assert (changed.multi_task_state.groups.imbalance == 0).all()
+    assert changed.state.global_step == 8
+
+
+def test_fixed_weights_come_from_the_settings_and_not_from_the_checkpoint(tmp_path: Path) -> None:
+    uniform = {"task_weighting": "fixed"}
+    saved_run(tmp_path, **uniform)
+    given = {"easy": 0.5, "medium": 0.25, "hard": 0.25}
+    resumed = tiny_trainer(tmp_path, recorded_tasks([]), max_steps=5, fixed_task_weights=given, **uniform)
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.task_weights == pytest.approx(given)
+
+
+def test_carried_groups_of_another_group_size_are_refused(tmp_path: Path) -> None:
+    assert saved_run(tmp_path, **SURPLUS).multi_task_state.carried
+    other = tiny_trainer(tmp_path, max_steps=8, num_generations=8)
+    with pytest.raises(StateFileError, match="`num_generations` and `reward_funcs` must be those of the checkpoint"):
+        other.train(resume_from_checkpoint=True)
+
+
+def test_without_a_complete_checkpoint_resuming_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StateFileError, match="must be left out when there is no complete checkpoint"):
+        tiny_trainer(tmp_path).train(resume_from_checkpoint=True)
+
+
+def test_resuming_skips_a_damaged_checkpoint_and_names_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings = {"max_steps": 6, "save_strategy": "steps", "save_steps": 2}
+    straight = tiny_trainer(tmp_path, **settings)
+    straight.train()
+    weights = tmp_path / "checkpoint-6" / "model.safetensors"
+    os.truncate(weights, weights.stat().st_size - 7)
+    resumed = tiny_trainer(tmp_path, **settings)
+    with caplog.at_level(logging.WARNING):
+        resumed.train(resume_from_checkpoint=True)
+    assert "checkpoint-6 is skipped: `model.safetensors` is damaged. Delete the folder" in caplog.text
+    assert list(differences(final_facts(straight), final_facts(resumed))) == []
+
+
+def test_a_rewritten_checkpoint_counts_as_incomplete_until_its_end(tmp_path: Path) -> None:
+    trainer = saved_run(tmp_path)
+    stopped = tiny_trainer(tmp_path, max_steps=4, save_strategy="steps", save_steps=4)
+    shutil.copytree(tmp_path / "checkpoint-4", tmp_path / "copy")
+
+    def interrupted(*args: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    stopped.save_model = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        stopped.train()
+    assert trainer.state.global_step == 4
+    assert last_complete_checkpoint(tmp_path) is None
+
+
+def test_the_row_of_a_carried_group_is_found_again(tmp_path: Path) -> None:
+    trainer = saved_run(tmp_path, **SURPLUS)
+    before = trainer.multi_task_state.carried
+    after = MultiTaskState.from_json(saved_state(tmp_path / "checkpoint-4"), trainer.mixture.row).carried
+    assert len(before) == len(after) > 0
+    for one, other in zip(before, after, strict=True):
+        assert [rollout.row for rollout in one.rollouts] == [rollout.row for rollout in other.rollouts]
+        assert one.rollouts[0].row["prompt"].startswith(trainer.mixture.names[one.task_id][0])

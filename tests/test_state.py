@@ -1,0 +1,216 @@
+"""The state file: every bit comes back, and a file that is not what was written is refused by name."""
+
+import json
+import math
+import struct
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trl_mtgrpo.accounting import REASONS, RolloutLedger
+from trl_mtgrpo.rollouts import Group, Rollout
+from trl_mtgrpo.state import (
+    SCHEMA,
+    MultiTaskState,
+    StateFileError,
+    check_carried,
+    check_task_names,
+    read_state,
+    read_state_file,
+    start_state,
+    write_state,
+)
+from trl_mtgrpo.weighting import FixedWeighting, ImprovementAwareWeighting, TaskSignal, WeightingState
+
+
+NAMES = ("countdown", "zebra")
+floats = st.floats(allow_nan=False, allow_infinity=False, width=64)
+
+
+def carried_group(**changes: object) -> Group:
+    fields = ([1, 2], [3, 4, 5], None, "abc", None)
+    group = Group(
+        task_id=1,
+        row_index=7,
+        generation=3,
+        rewards=np.array([[1.0, np.nan], [0.1, np.nan]], dtype=np.float32),
+        num_tokens=6,
+        rollouts=tuple(Rollout({"prompt": "p"}, fields, {"parsed": "3"}) for _ in range(2)),
+        logps=((-0.1, -2.5, -math.pi), (-1.0, -1.0, -1.0)),
+    )
+    return replace(group, **changes)
+
+
+def a_state(**changes: object) -> MultiTaskState:
+    return replace(start_state(NAMES, ImprovementAwareWeighting()), **changes)
+
+
+def saved(folder: Path, state: MultiTaskState, **options: int) -> Path:
+    path = folder / "checkpoint-4" / "state.json"
+    path.parent.mkdir(exist_ok=True)
+    write_state(path, state, **options)
+    return path
+
+
+def round_trip(folder: Path, state: MultiTaskState) -> MultiTaskState:
+    return MultiTaskState.from_json(read_state(saved(folder, state)), lambda task_id, index: {"prompt": "p"})
+
+
+def bits(values: np.ndarray) -> list[bytes]:
+    return [struct.pack("<d", value) for value in values]
+
+
+@given(st.lists(floats, min_size=2, max_size=2), st.lists(floats, min_size=2, max_size=2))
+@settings(max_examples=25)
+def test_every_bit_of_the_weights_comes_back(tmp_path_factory: pytest.TempPathFactory, values: list, moments: list) -> None:
+    weighting = WeightingState(np.array(values), np.array(moments), np.array(moments), step=3)
+    after = round_trip(tmp_path_factory.mktemp("state"), a_state(weighting=weighting)).weighting
+    assert bits(after.values) == bits(weighting.values)
+    assert bits(after.first_moment) == bits(weighting.first_moment)
+    assert after.step == 3
+
+
+def test_a_carried_group_comes_back_with_its_log_probabilities(tmp_path: Path) -> None:
+    before = carried_group()
+    after = round_trip(tmp_path, a_state(carried=(before,))).carried[0]
+    assert after.logps == before.logps
+    assert after.rollouts == before.rollouts
+    np.testing.assert_array_equal(after.rewards, before.rewards)
+    assert after.rewards.dtype == np.float32
+
+
+def test_whatever_a_reward_function_logged_can_be_written(tmp_path: Path) -> None:
+    logged = {"score": np.float32(0.5), "array": np.arange(2), "object": Path("x"), "nested": [{1: (2, None)}]}
+    group = carried_group(rollouts=(Rollout({}, ([1], [2], None, "a", None), logged),))
+    after = round_trip(tmp_path, a_state(carried=(group,))).carried[0].rollouts[0].logged
+    assert after == {"score": 0.5, "array": [0, 1], "object": "x", "nested": [{"1": [2, None]}]}
+
+
+def test_a_started_state_is_balanced_and_uniform() -> None:
+    state = start_state(NAMES, FixedWeighting())
+    assert (state.groups.imbalance == 0).all()
+    assert state.cursors == (0, 0)
+    assert FixedWeighting().weights(state.weighting).tolist() == [0.5, 0.5]
+
+
+def test_the_state_is_unchanged_by_an_update_of_its_weighting() -> None:
+    state, weighting = a_state(), ImprovementAwareWeighting()
+    before = json.dumps(state.to_json())
+    weighting.update(TaskSignal(rewards=np.array([0.1, 0.9])), state.weighting)
+    assert json.dumps(state.to_json()) == before
+
+
+def test_writing_leaves_no_other_file(tmp_path: Path) -> None:
+    path = saved(tmp_path, a_state())
+    assert [file.name for file in path.parent.iterdir()] == ["state.json"]
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(tmp_path, a_state(generation=1))
+
+    def interrupted(descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_state(path, a_state(generation=2))
+    assert read_state(path)["generation"] == 1
+
+
+def test_the_file_says_where_in_a_generation_it_was_written(tmp_path: Path) -> None:
+    file = read_state_file(saved(tmp_path, a_state(), steps_left=3, num_ranks=2))
+    assert (file.steps_left, file.num_ranks) == (3, 2)
+
+
+def test_a_state_inside_a_generation_is_not_resumed(tmp_path: Path) -> None:
+    path = saved(tmp_path, a_state(), steps_left=3)
+    with pytest.raises(StateFileError, match="checkpoint-4` must lie between two generation batches, got one with 3"):
+        read_state(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StateFileError, match=r"`state.json` must be in the checkpoint, got none in .*Resume from another"):
+        read_state(tmp_path / "state.json")
+
+
+@given(st.data())
+@settings(max_examples=50)
+def test_a_truncated_file_is_refused_at_any_length(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    path = saved(tmp_path_factory.mktemp("state"), a_state(carried=(carried_group(),)))
+    content = path.read_bytes()
+    path.write_bytes(content[: data.draw(st.integers(0, len(content) - 2))])  # the last byte is a line end
+    with pytest.raises(StateFileError, match="must be a complete state file, got a damaged one"):
+        read_state(path)
+
+
+@given(st.data())
+@settings(max_examples=100)
+def test_a_changed_byte_is_refused_or_changes_nothing(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    path = saved(tmp_path_factory.mktemp("state"), a_state(carried=(carried_group(),)))
+    content, before = bytearray(path.read_bytes()), read_state(path)
+    position = data.draw(st.integers(0, len(content) - 1))
+    content[position] = data.draw(st.integers(0, 255))
+    path.write_bytes(bytes(content))
+    try:
+        after = read_state(path)
+    except StateFileError as error:
+        assert str(path) in str(error)
+    else:
+        assert after == before
+
+
+def test_another_schema_is_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path, a_state())
+    path.write_text(path.read_text().replace(f'"schema": {SCHEMA}', '"schema": 99'))
+    with pytest.raises(StateFileError, match=f"must have schema {SCHEMA}, got 99. Resume with the version"):
+        read_state(path)
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "null", '{"schema": 1}'])
+def test_json_that_is_no_state_file_is_refused(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    path.write_text(content)
+    with pytest.raises(StateFileError, match="must have the fields schema, checksum and body"):
+        read_state(path)
+
+
+def test_altered_contents_are_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path, a_state(generation=1))
+    path.write_text(path.read_text().replace('"generation": 1', '"generation": 2'))
+    with pytest.raises(StateFileError, match="must match its checksum, got altered contents"):
+        read_state(path)
+
+
+def test_deeply_nested_json_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    path.write_text("[" * 200_000)
+    with pytest.raises(StateFileError, match="got a damaged one"):
+        read_state(path)
+
+
+def test_other_task_names_are_refused_with_both_lists() -> None:
+    with pytest.raises(StateFileError, match=r"of the checkpoint \['a', 'b'\], got \['b', 'a'\]. Give the same tasks"):
+        check_task_names(["a", "b"], ("b", "a"))
+
+
+def test_carried_groups_of_another_shape_are_refused() -> None:
+    state = a_state(carried=(carried_group(),))
+    check_carried(state, num_generations=2, num_rewards=2)
+    with pytest.raises(StateFileError, match="2 rollouts and 2 rewards, got 2 and 3. Resume with the same settings"):
+        check_carried(state, num_generations=2, num_rewards=3)
+
+
+def test_a_hundred_tasks_take_less_than_a_megabyte(tmp_path: Path) -> None:
+    names = tuple(f"a task with a name of usual length {k}" for k in range(100))
+    state = start_state(names, ImprovementAwareWeighting())
+    rng = np.random.default_rng(0)
+    full = RolloutLedger(
+        *(rng.integers(10**9, size=(100, len(REASONS)) if i == 3 else 100) for i in range(6)),
+    )
+    weighting = WeightingState(rng.normal(size=100), rng.normal(size=100), rng.normal(size=100), step=10**6)
+    path = saved(tmp_path, replace(state, groups=full, tokens=full, weighting=weighting))
+    assert path.stat().st_size < 100_000

@@ -1,0 +1,100 @@
+"""When the guard holds a task, how it bounds the share, and when it lets go."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from trl_mtgrpo.weighting import GuardState, PlateauGuard
+
+
+WEIGHTS = np.array([0.7, 0.2, 0.1])
+
+
+def watch(guard, rewards, weights=WEIGHTS, state=None):
+    state = state or guard.init(len(weights))
+    for reward in rewards:
+        state = guard.update(weights, np.array([reward, 0.6, 0.7]), state)
+    return state
+
+
+def test_a_large_share_without_gain_is_held_after_the_patience():
+    guard = PlateauGuard(patience=10)
+    assert not watch(guard, [0.05] * 9).held.any()
+    assert watch(guard, [0.05] * 10).held.tolist() == [True, False, False]
+
+
+def test_a_task_that_improves_is_never_held():
+    assert not watch(PlateauGuard(patience=10), np.linspace(0.05, 0.9, 200)).held.any()
+
+
+def test_a_small_share_is_never_held():
+    assert not watch(PlateauGuard(patience=10), [0.05] * 100, weights=np.array([0.4, 0.3, 0.3])).held.any()
+
+
+def test_noise_alone_does_not_look_like_learning():
+    noise = 0.05 + 0.02 * np.random.default_rng(0).standard_normal(60)
+    assert watch(PlateauGuard(), noise).held[0]
+
+
+def test_a_held_task_is_released_when_it_starts_to_move():
+    guard = PlateauGuard(patience=10)
+    state = watch(guard, [0.3] * 10)
+    state = watch(guard, [0.1] * 40, state=state)
+    assert state.held[0]
+    state = watch(guard, [0.2] * 5, state=state)
+    assert not state.held[0]
+
+
+def test_the_share_of_a_held_task_goes_to_the_others_in_proportion():
+    guard = PlateauGuard(patience=1)
+    np.testing.assert_allclose(guard.bound(WEIGHTS, watch(guard, [0.1] * 2)), [1 / 3, 4 / 9, 2 / 9])
+
+
+def test_nothing_held_leaves_the_weights_as_they_are():
+    guard = PlateauGuard()
+    assert guard.bound(WEIGHTS, guard.init(3)) is WEIGHTS
+
+
+def test_a_single_task_is_never_held():
+    guard = PlateauGuard(patience=1)
+    state = guard.init(1)
+    for _ in range(5):
+        state = guard.update(np.ones(1), np.zeros(1), state)
+    assert not state.held.any()
+
+
+def test_an_unseen_task_waits():
+    guard = PlateauGuard(patience=2)
+    state = guard.init(3)
+    for _ in range(5):
+        state = guard.update(WEIGHTS, np.array([np.nan, 0.6, 0.7]), state)
+    assert np.isnan(state.smoothed[0])
+
+
+def test_state_survives_json():
+    state = watch(PlateauGuard(patience=2), [0.05, np.nan, 0.06])
+    back = GuardState.from_json(json.loads(json.dumps(state.to_json())))
+    for name in ("held", "streak", "smoothed", "anchor"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(state, name))
+
+
+def test_state_of_an_unseen_task_survives_json():
+    state = PlateauGuard().init(2)
+    assert np.isnan(GuardState.from_json(json.loads(json.dumps(state.to_json()))).anchor).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"large_share": 1.0}, "`large_share` must be in (0, 1), got 1.0"),
+        ({"patience": 0}, "`patience` must be at least 1, got 0"),
+        ({"min_gain": 0.0}, "`min_gain` must be positive, got 0.0"),
+        ({"held_share": 2.0}, "`held_share` must be between 0 and 1, got 2.0"),
+        ({"smoothing": 1.0}, "`smoothing` must be in [0, 1), got 1.0"),
+    ],
+)
+def test_wrong_arguments_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        PlateauGuard(**arguments)

@@ -1,0 +1,98 @@
+"""What the model card says beyond TRL's: the tasks, their accuracy before and after, the weights and the command."""
+
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .config import MultiTaskGRPOConfig
+
+
+_MEANINGS = {
+    "mt_grpo": "task weights follow weak and slowly improving tasks, and batches keep their mix after filtering",
+    "grpo": "uniform task weights, nothing filtered",
+    "dapo": "uniform task weights, groups without a gradient replaced by any other",
+    "sec_grpo": "task weights of the self-evolving curriculum, nothing filtered",
+    "sec_dapo": "task weights of the self-evolving curriculum, groups without a gradient replaced by any other",
+}
+
+_HEADING = "## Multi-task training"
+
+
+def multi_task_section(
+    settings: MultiTaskGRPOConfig, task_weights: Mapping[str, float], log_history: Sequence[Mapping[str, Any]]
+) -> str:
+    """
+    The section about the tasks.
+
+    Args:
+        settings ([`MultiTaskGRPOConfig`]):
+            The run's settings.
+        task_weights (`dict[str, float]`):
+            Weights at the end, by task name.
+        log_history (`list[dict]`):
+            What the trainer logged. The first and the last evaluation give the accuracy before and after.
+
+    Returns:
+        `str`: Markdown.
+    """
+    method = settings.method or "mt_grpo"
+    lines = [
+        _HEADING,
+        "",
+        f"Trained on {len(task_weights)} task(s) with [trl_mtgrpo](https://huggingface.co/papers/2602.05547), method "
+        f"`{method}`: {_MEANINGS[method]}.",
+        "",
+        *_accuracy_table(task_weights, log_history),
+        "",
+        f"Settings: `task_weighting={settings.task_weighting}`, "
+        f"`task_weight_tradeoff={settings.task_weight_tradeoff}`, "
+        f"`group_filter={settings.group_filter}`, `oversampling={settings.oversampling}`, "
+        f"`num_generations={settings.num_generations}`, `seed={settings.seed}`.",
+        "",
+        "Command:",
+        "",
+        "```shell",
+        shlex.join([Path(sys.argv[0]).name or "python", *sys.argv[1:]]),
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def extend_model_card(card: Path, section: str) -> None:
+    """
+    Puts the section before the card's versions and citations.
+
+    Args:
+        card (`Path`):
+            The card that the host wrote.
+        section (`str`):
+            Markdown.
+    """
+    text = card.read_text(encoding="utf-8")
+    position = text.find("### Framework versions")
+    head, tail = (text, "") if position < 0 else (text[:position], text[position:])
+    card.write_text(f"{head.rstrip()}\n\n{section}\n{tail}", encoding="utf-8")
+
+
+def _accuracy_table(task_weights: Mapping[str, float], log_history: Sequence[Mapping[str, Any]]) -> list[str]:
+    names = list(task_weights)
+    evaluations = [entry for entry in log_history if any(f"eval_tasks/{name}/accuracy" in entry for name in names)]
+    lines = ["| task | weight at the end | accuracy before | accuracy after |", "|---|---|---|---|"]
+    first, last = (evaluations[0], evaluations[-1]) if evaluations else ({}, {})
+    for name in names:
+        before, after = (_percent(entry.get(f"eval_tasks/{name}/accuracy")) for entry in (first, last))
+        lines.append(f"| {name} | {task_weights[name]:.3f} | {before} | {after} |")
+    for label, key in (("worst task", "eval_worst_task_accuracy"), ("average", "eval_average_accuracy")):
+        lines.append(f"| **{label}** | | {_percent(first.get(key))} | {_percent(last.get(key))} |")
+    if evaluations:
+        lines += ["", f"Accuracy before is that of step {first['step']}, after that of step {last['step']}."]
+    else:
+        lines += ["", "The run was not evaluated."]
+    return lines
+
+
+def _percent(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.1%}"
