@@ -55,7 +55,9 @@ def judge(rewards: NDArray[np.float32], task_ids: NDArray[np.int64]) -> tuple[ND
     return outcomes == 0, outcomes
 
 
-def collector(tasks: TaskMixture, sampler: RatioPreservingSampler, seed: int = 0, doctor: bool = True) -> BatchCollector:
+def collector(
+    tasks: TaskMixture, sampler: RatioPreservingSampler, seed: int = 0, doctor: bool = True
+) -> BatchCollector:
     return BatchCollector(
         mixture=tasks,
         task_sampler=TaskAwareSampler(

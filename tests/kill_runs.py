@@ -54,7 +54,11 @@ def _digest(value: Any) -> str:
 
     def plain(value: Any) -> Any:
         if isinstance(value, torch.Tensor):
-            return [str(value.dtype), list(value.shape), hashlib.sha256(value.contiguous().numpy().tobytes()).hexdigest()]
+            return [
+                str(value.dtype),
+                list(value.shape),
+                hashlib.sha256(value.contiguous().numpy().tobytes()).hexdigest(),
+            ]
         if isinstance(value, dict):
             return sorted([str(key), plain(element)] for key, element in value.items())
         return [plain(element) for element in value] if isinstance(value, list | tuple) else repr(value)

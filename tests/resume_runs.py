@@ -11,7 +11,14 @@ from tests.tiny import contains_a, contains_digit, contains_lower, rows
 from trl_mtgrpo import MultiTaskGRPOTrainer, Task
 
 
-TIMES = ("step_time", "train_runtime", "train_samples_per_second", "train_steps_per_second", "profiling/", "total_flos")
+TIMES = (
+    "step_time",
+    "train_runtime",
+    "train_samples_per_second",
+    "train_steps_per_second",
+    "profiling/",
+    "total_flos",
+)
 
 
 def recorded_tasks(seen: list[str], size: int = 30, names: str = "easy medium hard") -> list[Task]:

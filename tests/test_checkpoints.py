@@ -140,7 +140,9 @@ def test_an_explicit_damaged_checkpoint_is_refused_with_the_one_to_use(tmp_path:
 
 
 def test_no_complete_checkpoint_is_an_error_when_one_is_asked_for(tmp_path: Path) -> None:
-    with pytest.raises(StateFileError, match="must be left out when there is no complete checkpoint, got True and none"):
+    with pytest.raises(
+        StateFileError, match="must be left out when there is no complete checkpoint, got True and none"
+    ):
         find_checkpoint(True, str(tmp_path))
 
 

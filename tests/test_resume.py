@@ -122,7 +122,9 @@ def test_a_checkpoint_at_the_end_of_a_run_inside_a_batch_is_not_resumed(
         tiny_trainer(tmp_path, **{**settings, "max_steps": 6}).train()
     assert "checkpoint-6 lies inside a generation batch, 2 optimizer steps before its end" in caplog.text
     longer = tiny_trainer(tmp_path, **settings)
-    with pytest.raises(StateFileError, match=r"must be a complete checkpoint, got .*checkpoint-6.* Use .*checkpoint-4 ins"):
+    with pytest.raises(
+        StateFileError, match=r"must be a complete checkpoint, got .*checkpoint-6.* Use .*checkpoint-4 ins"
+    ):
         longer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-6"))
     assert last_complete_checkpoint(tmp_path) == tmp_path / "checkpoint-4"
 

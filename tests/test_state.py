@@ -66,7 +66,9 @@ def bits(values: np.ndarray) -> list[bytes]:
 
 @given(st.lists(floats, min_size=2, max_size=2), st.lists(floats, min_size=2, max_size=2))
 @settings(max_examples=25)
-def test_every_bit_of_the_weights_comes_back(tmp_path_factory: pytest.TempPathFactory, values: list, moments: list) -> None:
+def test_every_bit_of_the_weights_comes_back(
+    tmp_path_factory: pytest.TempPathFactory, values: list, moments: list
+) -> None:
     weighting = WeightingState(np.array(values), np.array(moments), np.array(moments), step=3)
     after = round_trip(tmp_path_factory.mktemp("state"), a_state(weighting=weighting)).weighting
     assert bits(after.values) == bits(weighting.values)
@@ -133,13 +135,17 @@ def test_a_state_inside_a_generation_is_not_resumed(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StateFileError, match=r"`state.json` must be in the checkpoint, got none in .*Resume from another"):
+    with pytest.raises(
+        StateFileError, match=r"`state.json` must be in the checkpoint, got none in .*Resume from another"
+    ):
         read_state(tmp_path / "state.json")
 
 
 @given(st.data())
 @settings(max_examples=50)
-def test_a_truncated_file_is_refused_at_any_length(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+def test_a_truncated_file_is_refused_at_any_length(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
     path = saved(tmp_path_factory.mktemp("state"), a_state(carried=(carried_group(),)))
     content = path.read_bytes()
     path.write_bytes(content[: data.draw(st.integers(0, len(content) - 2))])  # the last byte is a line end
@@ -149,18 +155,19 @@ def test_a_truncated_file_is_refused_at_any_length(tmp_path_factory: pytest.Temp
 
 @given(st.data())
 @settings(max_examples=100)
-def test_a_changed_byte_is_refused_or_changes_nothing(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+def test_a_changed_byte_is_refused_or_changes_nothing(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
     path = saved(tmp_path_factory.mktemp("state"), a_state(carried=(carried_group(),)))
     content, before = bytearray(path.read_bytes()), read_state(path)
     position = data.draw(st.integers(0, len(content) - 1))
     content[position] = data.draw(st.integers(0, 255))
     path.write_bytes(bytes(content))
     try:
-        after = read_state(path)
+        after: object = read_state(path)
     except StateFileError as error:
-        assert str(path) in str(error)
-    else:
-        assert after == before
+        after = str(error)
+    assert after == before or str(path) in str(after)
 
 
 def test_another_schema_is_refused(tmp_path: Path) -> None:
@@ -200,7 +207,7 @@ def test_other_task_names_are_refused_with_both_lists() -> None:
 def test_carried_groups_of_another_shape_are_refused() -> None:
     state = a_state(carried=(carried_group(),))
     check_carried(state, num_generations=2, num_rewards=2)
-    with pytest.raises(StateFileError, match="2 rollouts and 2 rewards, got 2 and 3. Resume with the same settings"):
+    with pytest.raises(StateFileError, match=r"2 rollouts and 2 rewards, got 2 and 3\. Resume with the same settings"):
         check_carried(state, num_generations=2, num_rewards=3)
 
 

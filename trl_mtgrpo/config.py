@@ -1,6 +1,7 @@
 """The settings of Multi-Task GRPO as one flat dataclass on top of TRL's."""
 
 import copy
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -339,8 +340,10 @@ def check_settings(config: MultiTaskGRPOConfig) -> None:
     _check(config, "max_empty_steps", "at least 1", lambda v: v >= 1)
     _check(config, "reward_timeout", "above 0 or None", lambda v: v is None or v > 0)
     weights = config.fixed_task_weights
-    if weights is not None and (
-        not isinstance(weights, Mapping) or any(w < 0 for w in weights.values()) or sum(weights.values()) <= 0
+    if weights is not None and not (
+        isinstance(weights, Mapping)
+        and all(0 <= weight < math.inf for weight in weights.values())
+        and sum(weights.values()) > 0
     ):
         raise ValueError(
             f"`fixed_task_weights` must be a dict of non-negative weights with a positive sum, got {weights!r}. Give "
@@ -350,5 +353,7 @@ def check_settings(config: MultiTaskGRPOConfig) -> None:
 
 def _check(config: MultiTaskGRPOConfig, name: str, constraint: str, holds: Any) -> None:
     value = getattr(config, name)
+    if isinstance(value, float) and not math.isfinite(value):
+        constraint, holds = "a finite number", lambda v: False
     if not holds(value):
         raise ValueError(f"`{name}` must be {constraint}, got {value!r}. Change it in `MultiTaskGRPOConfig`.")

@@ -49,6 +49,7 @@ class TaskTableCallback(TrainerCallback):
         )
         with tqdm.external_write_mode():  # the progress bar moves below the table
             self.console.print(table)
+            self.console.print(total_line(logs), soft_wrap=True, highlight=False)
         for name in self.names:
             accuracy = logs.get(f"tasks/{name}/accuracy")
             if accuracy is not None:
@@ -74,7 +75,7 @@ def task_table(
     Returns:
         [`rich.table.Table`]
     """
-    table = Table(title=f"step {step}", title_justify="left", caption=_total(logs), caption_justify="left")
+    table = Table(title=f"step {step}", title_justify="left")
     table.add_column("task")
     for column in ("weight", "accuracy", "trend", "filtered", "generated", "share"):
         table.add_column(column, justify="right")
@@ -95,7 +96,8 @@ def task_table(
 _KEYS = ("weight", "accuracy", "filtered_ratio", "generated_groups", "batch_share", "stalled")
 
 
-def _total(logs: Mapping[str, Any]) -> str:
+def total_line(logs: Mapping[str, Any]) -> str:
+    """What a step cost over all tasks, in one line."""
     generated, accepted, rounds, unfilled, waste = (
         logs.get(f"sampling/{key}") or 0.0
         for key in ("generated_groups", "accepted_groups", "rounds", "unfilled_groups", "waste")

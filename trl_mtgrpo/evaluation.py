@@ -86,8 +86,8 @@ def evaluation_rows(mixture: TaskMixture, inputs: Sequence[Mapping[str, Any]]) -
         mixture ([`TaskMixture`]):
             The tasks.
         inputs (`Sequence[dict]`):
-            Rows of the host: positions in the tasks' own evaluation sets, rows with a task's name under `task`, or plain
-            rows where there is one task.
+            Rows of the host: positions in the tasks' own evaluation sets, rows with a task's name under `task`, or
+            plain rows where there is one task.
 
     Returns:
         `list[dict]`: rows with `task` and `task_id`.

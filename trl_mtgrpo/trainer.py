@@ -113,8 +113,8 @@ class MultiTaskGRPOTrainer(GRPOTrainer):
         "id": "2602.05547",
         "citation": """@article{ramesh2026multitask,
     title         = {{Multi-Task GRPO: Reliable LLM Reasoning Across Tasks}},
-    author        = {Ramesh, Shyam Sundhar and Ji, Xiaotong and Zimmer, Matthieu and Yoon, Sangwoong and Wang, Zhiyong and
-                     Bou Ammar, Haitham and Lucchi, Aurelien and Bogunovic, Ilija},
+    author        = {Ramesh, Shyam Sundhar and Ji, Xiaotong and Zimmer, Matthieu and Yoon, Sangwoong and
+                     Wang, Zhiyong and Bou Ammar, Haitham and Lucchi, Aurelien and Bogunovic, Ilija},
     year          = 2026,
     eprint        = {2602.05547},
     archivePrefix = {arXiv},

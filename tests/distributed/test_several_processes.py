@@ -1,5 +1,6 @@
 """Two ranks through the real launchers take the same decisions, under every backend, and never wait for each other."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -117,8 +118,7 @@ def test_ranks_generate_the_same_number_of_rows_whatever_they_hold(launched: Cal
 def test_a_reward_that_fails_on_one_rank_stops_both_with_its_place(launched: Callable[[str, str], Results]) -> None:
     errors = [rank["error"] for rank in launched("torchrun", "raise")]
     assert errors[0] == errors[1]
-    for part in ("'medium'", "fails_on_rank_one", "row 0", "no digit to divide by"):
-        assert part in errors[0]
+    assert re.search(r"task 'medium'.*no digit to divide by.*fails_on_rank_one.*row \d+", errors[0])
 
 
 def test_a_run_without_results_is_reported(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from tests.fake_runs import FakePolicy, collector, mixture, step
+from tests.fuzz.cases import CASES
 from trl_mtgrpo import ImprovementAwareWeighting, RatioPreservingSampler, TaskSignal
 from trl_mtgrpo.resuming import change_tasks
 from trl_mtgrpo.rollouts import Group
@@ -44,7 +45,9 @@ class Runs(RuleBasedStateMachine):
         seed=st.integers(0, 3),
         doctor=st.booleans(),
     )
-    def start(self, sizes: list[int], num_groups: int, age: int, options: dict[str, Any], seed: int, doctor: bool) -> None:
+    def start(
+        self, sizes: list[int], num_groups: int, age: int, options: dict[str, Any], seed: int, doctor: bool
+    ) -> None:
         self.mixture = mixture(sizes)
         self.sampler = RatioPreservingSampler(num_groups=num_groups, max_surplus_age=age, **options)
         self.collect = collector(self.mixture, self.sampler, seed, doctor)
@@ -160,4 +163,4 @@ class Runs(RuleBasedStateMachine):
 
 
 TestRuns = Runs.TestCase
-TestRuns.settings = settings(stateful_step_count=12, deadline=None)
+TestRuns.settings = settings(CASES, stateful_step_count=12)

@@ -3,15 +3,19 @@
 import numpy as np
 
 from ..forecast import RunOutline
-from .curves import carried_forward
+from .curves import Vector
 from .runs import Run
+
+
+_LEAST_GROUPS = 30
 
 
 def outline_of(run: Run, num_groups: int | None = None, num_generations: int = 1) -> RunOutline:
     """
     What a finished run says about its weights, its acceptance and its lengths, step by step.
 
-    Acceptance is a moving mean over what was generated; before a task's first group it is that of its first.
+    The acceptance of a step is that of the nearest steps that hold at least 30 groups of the task: of fewer it would
+    be mostly noise, and what a task costs grows with one over its acceptance.
 
     Args:
         run ([`Run`]):
@@ -30,18 +34,20 @@ def outline_of(run: Run, num_groups: int | None = None, num_generations: int = 1
     steps = run.steps
     weights, acceptance, tokens = [], [], []
     for task in run.tasks:
-        accepted = run.smoothed_ratio(task, "filtered_ratio")
-        if not accepted.x.size:
+        groups = run.series(f"tasks/{task}/generated_groups")
+        filtered = run.series(f"tasks/{task}/filtered_ratio")
+        if not groups.y.sum():
             raise ValueError(
                 f"`--replay` must be a run in which every task was generated, got none for '{task}'. Give its "
-                "acceptance "
-                "with `--acceptance` instead."
+                "acceptance with `--acceptance` instead."
             )
         weights.append(np.interp(steps, *run.series(f"tasks/{task}/weight")))
-        first = np.full(int((steps < accepted.x[0]).sum()), accepted.y[0])
-        acceptance.append(1.0 - np.append(first, carried_forward(accepted, steps).y))
-        groups, generated = (run.series(f"tasks/{task}/generated_{unit}").y.sum() for unit in ("groups", "tokens"))
-        tokens.append(generated / groups / num_generations)
+        known = np.isin(groups.x, filtered.x)
+        accepted = np.zeros_like(groups.y)
+        accepted[known] = groups.y[known] * (1.0 - filtered.y)
+        acceptance.append(np.interp(steps, groups.x, _pooled_ratio(accepted, groups.y)))
+        generated = run.series(f"tasks/{task}/generated_tokens").y.sum()
+        tokens.append(generated / groups.y.sum() / num_generations)
     if num_groups is None:
         generated, waste = run.series("sampling/generated_groups"), run.series("sampling/waste")
         known = np.isin(generated.x, waste.x[waste.y > 0])
@@ -55,3 +61,17 @@ def outline_of(run: Run, num_groups: int | None = None, num_generations: int = 1
         num_generations=num_generations,
         tokens_per_rollout=np.array(tokens),
     )
+
+
+def _pooled_ratio(part: Vector, whole: Vector) -> Vector:
+    """`part` over `whole`, each summed over the nearest entries whose `whole` suffices."""
+    parts, wholes = (np.cumsum(np.append(0.0, values)) for values in (part, whole))
+    ratio = np.empty_like(part)
+    for i in range(part.size):
+        for reach in range(part.size):
+            low, high = max(i - reach, 0), min(i + reach + 1, part.size)
+            pooled = wholes[high] - wholes[low]
+            if pooled >= _LEAST_GROUPS or (low, high) == (0, part.size):
+                ratio[i] = (parts[high] - parts[low]) / pooled if pooled else 0.0
+                break
+    return ratio

@@ -1,0 +1,441 @@
+"""The real trainer on tiny tasks: what is drawn, trained, carried, measured and reported."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from tests.tiny import contains_digit, contains_lower, rows, text_of, three_tasks, tiny_trainer
+from trl_mtgrpo import FixedWeighting, MultiTaskGRPOTrainer, Task, TaskSignal, WeightingState
+from trl_mtgrpo.accounting import REASONS
+from trl_mtgrpo.failures import RewardError
+from trl_mtgrpo.reporting import NothingToLearnError
+from trl_mtgrpo.rollouts import COMPLETION_IDS, PROMPT_IDS, Group
+
+
+FOUR_STEPS = {"per_device_train_batch_size": 4, "steps_per_generation": 4}
+
+
+def with_acceptance(rate: float) -> Callable[..., list[float]]:
+    """A reward that makes a group of four informative with a known probability, drawn from its first tokens."""
+
+    def reward(completion_ids: list[list[int]], **kwargs: Any) -> list[float]:
+        values = []
+        for start in range(0, len(completion_ids), 4):
+            group = completion_ids[start : start + 4]
+            draw = np.random.default_rng([int(token) for token in group[0][:6]]).random()
+            values += [1.0, 0.0, 0.0, 0.0] if draw < rate else [0.0] * 4
+        return values
+
+    return reward
+
+
+def tasks_with_acceptance(*rates: float) -> list[Task]:
+    return [
+        Task(f"task{k}", rows("xyz"[k]), with_acceptance(rate), success_threshold=1.0) for k, rate in enumerate(rates)
+    ]
+
+
+def history(trainer: MultiTaskGRPOTrainer, name: str) -> list[Any]:
+    return [entry[name] for entry in trainer.state.log_history if name in entry]
+
+
+def watched(trainer: MultiTaskGRPOTrainer, method: str) -> list[tuple[tuple[Any, ...], Any]]:
+    """Every later call of a method with its arguments and what it returned."""
+    calls: list[tuple[tuple[Any, ...], Any]] = []
+    original = getattr(trainer, method)
+
+    def recording(*args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
+        calls.append((args, result))
+        return result
+
+    setattr(trainer, method, recording)
+    return calls
+
+
+# Which groups train
+
+
+def test_parameters_move_and_every_step_is_balanced(tmp_path: Path) -> None:
+    trainer = tiny_trainer(tmp_path, max_steps=6)
+    before = [parameter.detach().clone() for parameter in trainer.model.parameters()]
+    batches = watched(trainer, "_prepare_for_loss")
+    trainer.train()
+    assert any(not torch.equal(old, new) for old, new in zip(before, trainer.model.parameters(), strict=True))
+    assert len(batches) == 6
+    for (batch,), _ in batches:
+        assert (batch.group_ledger.imbalance == 0).all()
+        assert (batch.token_ledger.imbalance == 0).all()
+    generated = sum(int(batch.group_ledger.generated.sum()) for (batch,), _ in batches)
+    assert trainer.multi_task_state.groups.generated.sum() == generated
+    assert history(trainer, "sampling/total_generated_groups")[-1] == generated
+
+
+def check_mix(trainer: MultiTaskGRPOTrainer, num_steps: int) -> int:
+    """Trains and returns in how many steps the budget sufficed."""
+    batches = watched(trainer, "_prepare_for_loss")
+    trainer.train()
+    assert len(batches) == num_steps
+    sufficed = 0
+    for (batch,), _ in batches:
+        trained, desired = batch.group_ledger.trained, batch.plan.desired
+        assert (trained >= np.minimum(desired, batch.plan.available)).all()
+        if (batch.plan.available >= desired).all():
+            sufficed += 1
+            assert trained.tolist() == desired.tolist()
+            assert not batch.is_filler.any()
+    return sufficed
+
+
+def test_trained_groups_follow_the_drawn_counts(tmp_path: Path) -> None:
+    trainer = tiny_trainer(tmp_path, tasks_with_acceptance(0.9, 0.5, 0.1), max_steps=12)
+    assert check_mix(trainer, 12) >= 6
+
+
+@pytest.mark.slow
+def test_trained_groups_follow_the_drawn_counts_over_200_steps(tmp_path: Path) -> None:
+    trainer = tiny_trainer(tmp_path, tasks_with_acceptance(0.9, 0.5, 0.1), max_steps=200)
+    assert check_mix(trainer, 200) >= 150
+
+
+@dataclass(frozen=True)
+class AllOnOne:
+    """All weight on one task, on the next one after each update."""
+
+    def init(self, num_tasks: int) -> WeightingState:
+        return WeightingState.zeros(num_tasks)
+
+    def update(self, signal: TaskSignal, state: WeightingState) -> WeightingState:
+        return replace(state, step=state.step + 1)
+
+    def weights(self, state: WeightingState) -> NDArray[np.float64]:
+        return np.eye(state.num_tasks)[state.step % state.num_tasks]
+
+
+def test_a_step_draws_with_the_weights_that_the_step_before_made(tmp_path: Path) -> None:
+    trainer = tiny_trainer(tmp_path, max_steps=6, method="grpo", weighting=AllOnOne())
+    trainer.train()
+    shares = zip(*(history(trainer, f"tasks/{name}/batch_share") for name in ("easy", "medium", "hard")), strict=True)
+    assert list(shares) == [tuple(np.eye(3)[step % 3]) for step in range(6)]
+
+
+def test_weights_wait_for_the_whole_batch(tmp_path: Path) -> None:
+    trainer = tiny_trainer(tmp_path, max_steps=8, method="grpo", weighting=AllOnOne(), **FOUR_STEPS)
+    batches = watched(trainer, "_prepare_for_loss")
+    trainer.train()
+    assert [batch.group_ledger.trained.tolist() for (batch,), _ in batches] == [[4, 0, 0], [0, 4, 0]]
+
+
+# Carried groups
+
+
+def own_logps(trainer: MultiTaskGRPOTrainer, group: Group) -> list[torch.Tensor]:
+    """Per-token log-probabilities of a group's rollouts under the current policy, one sequence at a time."""
+    result = []
+    for rollout in group.rollouts:
+        prompt, completion = rollout.fields[PROMPT_IDS], rollout.fields[COMPLETION_IDS]
+        with torch.no_grad():
+            logits = trainer.model(input_ids=torch.tensor([[*prompt, *completion]])).logits[0]
+        logps = (logits / trainer.temperature).log_softmax(dim=-1)[len(prompt) - 1 : -1]
+        result.append(logps.gather(1, torch.tensor(completion)[:, None])[:, 0])
+    return result
+
+
+@pytest.mark.parametrize("cycle", [{}, FOUR_STEPS], ids=["aligned", "four updates per batch"])
+def test_carried_groups_train_once_with_the_policy_that_generated_them(cycle: dict[str, int], tmp_path: Path) -> None:
+    trainer = tiny_trainer(tmp_path, max_steps=8, oversampling=3.0, max_surplus_age=2, **cycle)
+    expected: dict[tuple[Any, ...], list[torch.Tensor]] = {}
+
+    def identity(group: Group) -> tuple[Any, ...]:
+        return (group.generation, *(tuple(rollout.fields[COMPLETION_IDS]) for rollout in group.rollouts))
+
+    kept = trainer._with_behaviour_policy
+
+    def keep(groups: Any) -> Any:
+        for group in groups:
+            if group.logps is None:
+                expected[identity(group)] = own_logps(trainer, group)
+        return kept(groups)
+
+    trainer._with_behaviour_policy = keep
+    prepared = watched(trainer, "_prepare_for_loss")
+    trainer.train()
+    trained, num_carried, moved = [], 0, 0.0
+    for generation, ((batch,), inputs) in enumerate(prepared):
+        for i, group in enumerate(batch.groups):
+            if batch.is_filler[i]:
+                continue
+            trained.append(identity(group))
+            if group.generation == generation:
+                continue
+            num_carried += 1
+            for j, logps in enumerate(expected[identity(group)]):
+                old = inputs["old_per_token_logps"][4 * i + j]
+                torch.testing.assert_close(old[: len(logps)], logps, rtol=1e-4, atol=1e-5)
+                moved = max(moved, float((old[: len(logps)] - own_logps(trainer, group)[j]).abs().max()))
+    assert num_carried > 0
+    assert len(set(trained)) == len(trained)
+    assert moved > 1e-3  # the policy has moved on since
+
+
+def test_nothing_is_carried_at_age_zero(tmp_path: Path) -> None:
+    trainer = tiny_trainer(tmp_path, max_steps=4, oversampling=3.0, max_surplus_age=0)
+    trainer.train()
+    assert set(history(trainer, "sampling/carried_groups")) == {0.0}
+    assert trainer.multi_task_state.groups.expired.sum() > 0
+
+
+# What is measured
+
+
+def test_improvements_add_up_to_the_change_of_the_loss(tmp_path: Path) -> None:
+    settings = {"loss_type": "grpo", "per_device_train_batch_size": 8, "gradient_accumulation_steps": 2}
+    trainer = tiny_trainer(tmp_path, max_steps=3, **settings)
+    losses = watched(trainer, "_compute_loss")
+    measure, compared = trainer._measure, []
+
+    def measured(batch: Any, num_calls: int) -> Any:
+        change = measure(batch, num_calls)
+        before = sum(float(loss) for _, loss in losses[-2:])
+        after = 0.0
+        for inputs in batch.micro_batches:
+            old = inputs.get("old_per_token_logps", inputs["train_per_token_logps"])
+            with torch.no_grad():
+                after += float(trainer._compute_loss(trainer.model, {**inputs, "old_per_token_logps": old}))
+        compared.append((change.sums.sum() / 16, before - after))
+        return change
+
+    trainer._measure = measured
+    trainer.train()
+    assert len(compared) == 3
+    for improvement, decrease in compared:
+        assert improvement == pytest.approx(decrease, abs=1e-6)
+        assert abs(decrease) > 1e-4
+
+
+def test_a_task_without_sequences_has_no_improvement(tmp_path: Path) -> None:
+    trainer = tiny_trainer(tmp_path, max_steps=2, weighting=FixedWeighting((0.5, 0.5, 0.0)))
+    trainer.train()
+    assert history(trainer, "tasks/hard/improvement") == [None, None] or all(
+        np.isnan(value) for value in history(trainer, "tasks/hard/improvement")
+    )
+    assert history(trainer, "tasks/hard/batch_share") == [0.0, 0.0]
+
+
+def test_every_metric_of_a_task_is_logged(tmp_path: Path) -> None:
+    trainer = tiny_trainer(tmp_path, max_steps=2)
+    trainer.train()
+    logged = trainer.state.log_history[0]
+    columns = "weight reward accuracy improvement filtered_ratio solved_ratio failed_ratio batch_share"
+    for name in ("easy", "medium", "hard"):
+        for column in [*columns.split(), "generated_groups", "generated_tokens", "stalled", "held"]:
+            assert f"tasks/{name}/{column}" in logged
+    sampling = (
+        "rounds generated_groups accepted_groups carried_groups expired_groups unfilled_groups waste mix_distance"
+    )
+    for name in sampling.split():
+        assert f"sampling/{name}" in logged
+    assert sum(logged[f"tasks/{name}/weight"] for name in ("easy", "medium", "hard")) == pytest.approx(1.0)
+
+
+# The end of the budget
+
+
+def unfilled_batch(tmp_path: Path, **settings: Any) -> tuple[MultiTaskGRPOTrainer, Any, dict[str, torch.Tensor]]:
+    """A step whose budget ended with some, not all, of its groups."""
+    options = {"max_steps": 4, "oversampling": 1.0, "max_resampling_rounds": 0, "max_surplus_age": 0} | settings
+    trainer = tiny_trainer(tmp_path, tasks_with_acceptance(0.5, 0.5, 0.5), **options)
+    prepared = watched(trainer, "_prepare_for_loss")
+    trainer.train()
+    for (batch,), inputs in prepared:
+        if 0 < batch.is_filler.sum() < 4:
+            return trainer, batch, inputs
+    raise AssertionError("no step was partly filled")
+
+
+def test_rows_that_fill_the_shape_have_no_part_in_baseline_deviation_and_normaliser(tmp_path: Path) -> None:
+    trainer, batch, inputs = unfilled_batch(tmp_path)
+    filler = torch.tensor(batch.is_filler.repeat(4))
+    for group, advantages in zip(batch.groups, inputs["advantages"].view(4, 4), strict=True):
+        rewards = torch.tensor(group.rewards[:, group.task_id])
+        normalised = (rewards - rewards.mean()) / (rewards.std() + 1e-4)
+        if not batch.is_filler[list(batch.groups).index(group)]:
+            torch.testing.assert_close(advantages, normalised)
+    assert (inputs["advantages"][filler] == 0).all()
+    assert (inputs["task_ids"][filler] == -1).all()
+    tokens = inputs["completion_mask"] * inputs["tool_mask"]
+    assert (tokens[filler] == 0).all()
+    assert int(inputs["num_items_in_batch"]) == int(inputs["completion_mask"][~filler].sum())
+    assert sum(history(trainer, "sampling/unfilled_groups")) > 0
+
+
+@pytest.mark.parametrize(
+    ("loss_type", "is_scaled"),
+    [("dapo", False), ("cispo", False), ("bnpo", False), ("grpo", True), ("dr_grpo", True), ("sapo", True)],
+)
+def test_losses_over_tokens_ignore_fillers_and_losses_over_rows_shrink_by_the_share_that_trains(
+    loss_type: str, is_scaled: bool, tmp_path: Path
+) -> None:
+    trainer, batch, inputs = unfilled_batch(tmp_path, loss_type=loss_type)
+    real = torch.tensor(~batch.is_filler.repeat(4))
+    old = trainer._token_logps(
+        torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1),
+        torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1),
+        inputs["completion_ids"].size(1),
+    )
+    # A policy that generated with other probabilities, so that the loss is not 0 by symmetry of the advantages.
+    shift = torch.linspace(-0.1, 0.1, old.numel()).view_as(old)
+    inputs = {**inputs, "old_per_token_logps": old + shift}
+    few = {name: value[real] if value.dim() else value for name, value in inputs.items()}
+    with torch.no_grad():
+        whole, part = (float(trainer._compute_loss(trainer.model, x)) for x in (inputs, few))
+    share = float(real.float().mean())
+    assert abs(part) > 1e-4
+    assert whole == pytest.approx(part * (share if is_scaled else 1.0), abs=1e-6)
+
+
+def test_logged_rewards_are_those_of_the_rows_that_train(tmp_path: Path) -> None:
+    trainer, batch, _ = unfilled_batch(tmp_path, logging_steps=1)
+    groups = [group for group, filler in zip(batch.groups, batch.is_filler, strict=True) if not filler]
+    mean = float(np.mean([group.rewards[:, group.task_id] for group in groups]))
+    assert mean in [pytest.approx(value) for value in history(trainer, "reward")]
+
+
+def test_training_stops_when_nothing_is_learned_for_long(tmp_path: Path) -> None:
+    never = [Task("solved", rows("s"), lambda completions, **_: [1.0] * len(completions), success_threshold=1.0)]
+    trainer = tiny_trainer(tmp_path, never, max_steps=9, max_empty_steps=3, max_resampling_rounds=0)
+    with pytest.raises(
+        NothingToLearnError, match="`max_empty_steps` must exceed the generation batches in a row .* got 3"
+    ):
+        trainer.train()
+    assert trainer.state.global_step == 2
+
+
+def test_the_error_names_the_task_and_the_likely_cause(tmp_path: Path) -> None:
+    never = [Task("unanswered", rows("s"), lambda completions, **_: [0.0] * len(completions), success_threshold=1.0)]
+    trainer = tiny_trainer(tmp_path, never, max_steps=9, max_empty_steps=5, max_resampling_rounds=3)
+    with pytest.raises(NothingToLearnError, match=r"Task 'unanswered' yielded nothing .*\(failed\).*easier prompts"):
+        trainer.train()
+
+
+# Reward functions that fail
+
+
+def hangs(completions: list[Any], **kwargs: Any) -> list[float]:
+    while True:
+        time.sleep(0.01)
+
+
+def raises(completions: list[Any], **kwargs: Any) -> list[float]:
+    raise KeyError("no answer")
+
+
+BROKEN: dict[str, tuple[Callable[..., Any], str]] = {
+    "raises": (raises, "must not raise, got KeyError: 'no answer' from 'medium/raises' on 4 rows from row"),
+    "hangs": (hangs, "must return within 0.2 seconds, got no result from 'medium/hangs'"),
+    "nan": (
+        lambda completions, **_: [float("nan")] * len(completions),
+        "a finite number or None per row, got nan for row",
+    ),
+    "infinite": (lambda completions, **_: [float("inf")] * len(completions), "got inf for row"),
+    "text": (lambda completions, **_: ["1"] * len(completions), "got '1' for row"),
+    "too few": (lambda completions, **_: [1.0], "must return one number or None per row, got 1 values for"),
+    "none at all": (lambda completions, **_: None, "got None for"),
+}
+
+
+def tasks_with_broken(function: Callable[..., Any]) -> list[Task]:
+    tasks = three_tasks()
+    tasks[1] = Task("medium", rows("m"), function, success_threshold=1.0)
+    return tasks
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_broken_reward_stops_with_task_function_and_row(kind: str, tmp_path: Path) -> None:
+    function, expected = BROKEN[kind]
+    trainer = tiny_trainer(
+        tmp_path,
+        tasks_with_broken(function),
+        reward_timeout=0.2 if kind == "hangs" else None,
+        weighting=FixedWeighting((0.0, 1.0, 0.0)),
+    )
+    with pytest.raises(RewardError) as caught:
+        trainer.train()
+    assert expected in str(caught.value).replace("16 rows", "4 rows")
+    assert str(caught.value).startswith("`reward_funcs` of task 'medium' must")
+    assert trainer.state.global_step == 0
+
+
+@pytest.mark.parametrize("kind", ["raises", "nan", "too few"])
+def test_a_broken_reward_can_be_dropped_and_is_counted(kind: str, tmp_path: Path) -> None:
+    trainer = tiny_trainer(
+        tmp_path,
+        tasks_with_broken(BROKEN[kind][0]),
+        reward_on_error="drop",
+        max_steps=3,
+        max_resampling_rounds=1,
+    )
+    trainer.train()
+    medium = trainer.multi_task_state.groups
+    assert medium.generated[1] > 0
+    assert medium.filtered[1, REASONS.index("unscored")] == medium.generated[1]
+    assert medium.trained[1] == 0
+    assert sum(history(trainer, "rewards/dropped_rows")) > 0
+
+
+def test_a_reward_that_answers_none_leaves_rows_unscored_without_an_error(tmp_path: Path) -> None:
+    def sometimes(completions: list[Any], **kwargs: Any) -> list[float | None]:
+        return [None if i % 4 == 0 else value for i, value in enumerate(contains_digit(completions))]
+
+    trainer = tiny_trainer(tmp_path, tasks_with_broken(sometimes), max_steps=3)
+    trainer.train()
+    assert (trainer.multi_task_state.groups.imbalance == 0).all()
+
+
+# What reward functions log
+
+
+def test_two_tasks_may_log_the_same_column(tmp_path: Path) -> None:
+    def logging(letter: str, function: Callable[..., list[float]]) -> Callable[..., list[float]]:
+        def reward(completions: list[Any], log_extra: Any, **kwargs: Any) -> list[float]:
+            log_extra("seen", [f"{letter}:{text_of(completion)}" for completion in completions])
+            return function(completions)
+
+        return reward
+
+    tasks = [
+        Task("easy", rows("e"), logging("e", contains_lower), success_threshold=1.0),
+        Task("medium", rows("m"), logging("m", contains_digit), success_threshold=1.0),
+    ]
+    trainer = tiny_trainer(tmp_path, tasks, max_steps=3)
+    trainer.train()
+    extra = trainer._logs["extra"]
+    assert len(extra["seen"]) == len(extra["task"]) == 16
+    for seen, task, completion in zip(extra["seen"], extra["task"], trainer._logs["completion"], strict=True):
+        assert seen == f"{task[0]}:{text_of(completion)}"
+
+
+# Bad input stops before the first step
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("environment_factory", object), ("tools", [len])], ids=["environments", "tools"]
+)
+def test_what_is_not_supported_is_refused(option: str, value: Any, tmp_path: Path) -> None:
+    from tests.tiny import tiny_config, tiny_model, tiny_tokenizer
+
+    with pytest.raises(ValueError, match=f"`{option}` must be left out of multi-task training"):
+        MultiTaskGRPOTrainer(
+            model=tiny_model(),
+            tasks=three_tasks(),
+            args=tiny_config(tmp_path),
+            processing_class=tiny_tokenizer(),
+            **{option: value},
+        )
