@@ -40,7 +40,7 @@ test-slow: $(BIN)/.installed-dev  ## run the long tests: launches, ZeRO, kills, 
 	$(BIN)/python -m pytest -q -m "slow and not vllm"
 
 test-vllm:  ## build the vLLM environment for the CPU and run its tests
-	bash tests/vllm/run.sh
+	bash tests/vllm_cpu/run.sh
 
 test-trl-versions:  ## run the contract tests in one environment per TRL release
 	$(PYTHON) benchmarks/trl_versions.py

@@ -1,6 +1,6 @@
 """Whether two-process runs ever hang or differ: the same launch again and again, compared value for value.
 
-    python benchmarks/repeat_two_process.py --repeats 20
+python benchmarks/repeat_two_process.py --repeats 20
 """
 
 import argparse
@@ -21,7 +21,8 @@ def comparable(ranks: list[dict[str, Any]]) -> str:
     timed = ("time", "per_second")
     return repr(
         [
-            rank | {"logs": [{k: v for k, v in line.items() if not any(t in k for t in timed)} for line in rank["logs"]]}
+            rank
+            | {"logs": [{k: v for k, v in line.items() if not any(t in k for t in timed)} for line in rank["logs"]]}
             for rank in ranks
         ]
     )

@@ -27,9 +27,7 @@ class ReleasedRule:
     num_groups: int
     max_rounds: int = 10
 
-    def open(
-        self, task_weights: ArrayLike, rng: np.random.Generator, carried: ArrayLike | None = None
-    ) -> BatchLedger:
+    def open(self, task_weights: ArrayLike, rng: np.random.Generator, carried: ArrayLike | None = None) -> BatchLedger:
         weights = np.asarray(task_weights, dtype=np.float64)
         self._first = rng.multinomial(3 * self.num_groups, weights).astype(np.int64)
         self._accepted_before = 0

@@ -3,7 +3,7 @@
     python benchmarks/rollouts.py            # the tables of docs/rollouts.md; under three minutes on one core
     python benchmarks/rollouts.py --real     # and the same ratio measured through the real trainer
 
-Writes `docs/data/rollouts.md` and `docs/data/rollouts.json`.
+Writes `docs/data/rollouts.md`, `docs/data/rollouts.json` and the table of `docs/rollouts.md`.
 """
 
 import argparse
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.rollout_rules import RULES, Rule
-from benchmarks.rollout_worlds import WORLDS, World, collapsing_world
+from benchmarks.rollout_worlds import PAPER, WORLDS, World, collapsing_world
 from trl_mtgrpo.sampling import (
     AcceptanceEstimate,
     IndexStream,
@@ -34,13 +34,16 @@ from trl_mtgrpo.sampling import (
 
 
 OUTPUT = ROOT / "docs" / "data"
+# The page that explains the main table and shows it between two comments.
+GUIDE = ROOT / "docs" / "rollouts.md"
+BEGIN, END = "<!-- table: python benchmarks/rollouts.py -->", "<!-- end of table -->"
 # JSON field, heading and format of each column.
 COLUMNS = {
     "groups_per_step": ("groups generated per step", "{:,.1f}"),
     "tokens_per_step": ("thousand tokens per step", "{:,.0f}"),
     "generated_per_least": ("groups / least", "{:.2f}"),
     "tokens_per_least": ("tokens / least", "{:.2f}"),
-    "generated_per_trained": ("groups per trained group", "{:.2f}"),
+    "generated_per_useful": ("groups per trained group with a gradient", "{:.2f}"),
     "with_gradient": ("batch with a gradient", "{:.0%}"),
     "rounds": ("rounds per step", "{:.2f}"),
     "exact_mix": ("steps with the exact mix", "{:.1%}"),
@@ -71,13 +74,13 @@ def measure(result: SimulationResult, rule: Rule, world: World, num_groups: int)
     useful = result.trained if rule.filters else result.trained * world.acceptance
     least = useful / world.acceptance
     shares = [counts.sum(axis=0) / counts.sum() for counts in (result.trained, result.desired)]
-    steps = len(result.rounds)
+    steps, tokens = len(result.rounds), float((result.generated @ result.tokens_per_group).sum())
     return {
         "groups_per_step": result.generated.sum() / steps,
-        "tokens_per_step": (result.generated @ result.tokens_per_group).sum() / steps / 1000,
+        "tokens_per_step": tokens / steps / 1000,
         "generated_per_least": result.generated.sum() / least.sum(),
-        "tokens_per_least": (result.generated @ result.tokens_per_group).sum() / (least @ result.tokens_per_group).sum(),
-        "generated_per_trained": result.generated_per_trained,
+        "tokens_per_least": tokens / (least @ result.tokens_per_group).sum(),
+        "generated_per_useful": result.generated.sum() / useful.sum(),
         "with_gradient": useful.sum() / (num_groups * steps),
         "rounds": result.rounds_per_step,
         "exact_mix": result.exact_mix_ratio,
@@ -121,36 +124,36 @@ def compare(title: str, seeds: Sequence[int], num_steps: int | None = None) -> d
 
 
 def budgets(seeds: Sequence[int]) -> dict[str, dict[str, float]]:
-    """A sudden collapse under limits: whether they hold, and how exact the mix is in the steps that they leave room."""
+    """A sudden collapse under limits per step: whether they hold, and what the mix is where they leave room."""
     rows = {}
-    # A step of 32 groups costs about 40 groups before the collapse and 240 after it.
-    limits = {"tokens for 120 groups": (10, 120), "tokens for 400 groups": (10, 400), "2 further rounds": (2, None)}
+    # 32 groups cost about 40 groups a step before the collapse and 240 after it, more when luck is bad.
+    limits = {"tokens of 120 groups": (10, 120), "tokens of 400 groups": (10, 400), "2 further rounds": (2, None)}
     for name, (rounds, groups) in limits.items():
-        most, exact, reached, unfilled = [], [], [], []
+        most, room, exact, missing = [], [], [], []
         for seed in seeds:
             world = collapsing_world(seed)
+            world = world._replace(tokens=np.ones(3))
             sampler = RatioPreservingSampler(32, max_rounds=rounds, max_tokens=groups)
             result = simulate(world.weights, world.acceptance, sampler, max_surplus_age=1, seed=seed)
-            least = result.desired / world.acceptance
-            enough = np.full(300, True) if groups is None else least.sum(axis=1) <= groups
+            used = result.rounds / (rounds + 1) if groups is None else result.generated.sum(axis=1) / groups
             fits = (result.trained == result.desired).all(axis=1)
-            most.append(float((result.generated.sum(axis=1) / groups).max() if groups else result.rounds.max() / 3))
-            exact.append(float(fits[enough].mean()))
-            reached.append(float(enough.mean()))
-            unfilled.append(float(np.maximum(32 - result.trained.sum(axis=1), 0).mean() / 32))
+            most.append(float(used.max()))
+            room.append(float((used < 1).mean()))
+            exact.append(float(fits[used < 1].mean()))
+            missing.append(float(np.maximum(32 - result.trained.sum(axis=1), 0).mean() / 32))
         rows[name] = {
             "most_used": max(most),
-            "steps_where_the_least_fits": float(np.mean(reached)),
-            "exact_mix_there": float(np.mean(exact)),
-            "unfilled": float(np.mean(unfilled)),
+            "steps_with_room": float(np.mean(room)),
+            "exact_mix_with_room": float(np.mean(exact)),
+            "unfilled": float(np.mean(missing)),
         }
     return rows
 
 
 def planner_cost(repeats: int = 30) -> list[dict[str, float]]:
-    """CPU milliseconds of one plan and its peak memory, with the widest belief about acceptance and with a firm one."""
+    """CPU milliseconds of one plan and its peak memory, for the widest belief about acceptance and a firmer one."""
     rows = []
-    for num_tasks, num_groups in ((9, 32), (9, 1024), (1000, 32), (1000, 1024)):
+    for num_tasks, num_groups in ((9, 32), (9, 256), (9, 1024), (1000, 32), (1000, 1024)):
         rng, weights = np.random.default_rng(0), np.full(num_tasks, 1 / num_tasks)
         fresh = AcceptanceEstimate.init(num_tasks)
         learned = fresh.update(np.full(num_tasks, 60), np.full(num_tasks, 24))
@@ -202,21 +205,34 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def world_table(world: dict[str, Any], with_range: Sequence[str] = ()) -> str:
     """One world's table; columns in `with_range` show the range over the seeds too."""
-    rows = [
-        [
-            name,
-            *(
-                form.format(row[column]["mean"])
-                + (f" ({form.format(row[column]['low'])} to {form.format(row[column]['high'])})" * (column in with_range))
-                for column, (_, form) in COLUMNS.items()
-            ),
-        ]
-        for name, row in world["rules"].items()
-    ]
-    least = [f"{world['least_groups_per_step']:,.1f}", f"{world['least_tokens_per_step']:,.0f}", "1", "1"]
-    rows.append(["*theoretical least*", *least, f"{world['least_groups_per_step'] / world['num_groups']:.2f}"])
-    rows[-1] += ["100%", "", "100%", "0", "0%"]
+
+    def cell(values: dict[str, float], column: str) -> str:
+        form = COLUMNS[column][1]
+        text = form.format(values["mean"])
+        if column in with_range:
+            text += f" ({form.format(values['low'])} to {form.format(values['high'])})"
+        return text
+
+    rows = [[name, *(cell(row[column], column) for column in COLUMNS)] for name, row in world["rules"].items()]
+    groups, tokens = world["least_groups_per_step"], world["least_tokens_per_step"]
+    least = [f"{groups:,.1f}", f"{tokens:,.0f}", "1", "1", f"{groups / world['num_groups']:.2f}"]
+    rows.append(["*theoretical least*", *least, "100%", "", "100%", "0", "0%"])
     return table(["rule", *(heading for heading, _ in COLUMNS.values())], rows)
+
+
+def main_result(world: dict[str, Any]) -> str:
+    """The table of the paper's series and what it says of the released code."""
+    cost = {name: row["groups_per_step"]["mean"] for name, row in world["rules"].items()}
+    released, own, least = cost["MT-GRPO, released code"], cost["this library"], world["least_groups_per_step"]
+    logged = json.loads(PAPER.read_text(encoding="utf-8"))["generation_rounds_per_step"]
+    steps = np.arange(1, world["num_steps"] + 1)
+    rounds = float(np.interp(steps, logged["steps"], logged["mt_grpo_0.2"]).mean())
+    return (
+        f"{world_table(world, with_range=('generated_per_least',))}\n\n"
+        f"The released code's rule generates {released / own:.2f} times the groups of this library; without any waste "
+        f"it would be {released / least:.2f}. The rounds that the paper logged ({rounds:.2f} per step, of 3 B groups "
+        f"each) are {3 * rounds * world['num_groups'] / own:.2f} times the groups of this library."
+    )
 
 
 def harder_table(worlds: dict[str, Any]) -> str:
@@ -259,24 +275,22 @@ def page(found: dict[str, Any]) -> str:
         [
             name,
             f"{row['most_used']:.0%}",
-            f"{row['steps_where_the_least_fits']:.0%}",
-            f"{row['exact_mix_there']:.1%}",
+            f"{row['steps_with_room']:.0%}",
+            f"{row['exact_mix_with_room']:.1%}",
             f"{row['unfilled']:.1%}",
         ]
         for name, row in found["budgets"].items()
     ]
     stream = found["stream_cost"]
-    distances = [
-        [name, f"{row['distance_to_weights_over_all_seeds']:.4f}"] for name, row in paper["rules"].items()
-    ]
+    distances = [[name, f"{row['distance_to_weights_over_all_seeds']:.4f}"] for name, row in paper["rules"].items()]
     parts = [
         "# Rollouts: measured tables",
-        "Made by `python benchmarks/rollouts.py`; the same numbers with their ranges are in `rollouts.json`. How to read "
-        "them is said in [What filtering costs](../rollouts.md).",
+        "Made by `python benchmarks/rollouts.py`; the same numbers with their ranges are in `rollouts.json`. How to "
+        "read them is said in [What filtering costs](../rollouts.md).",
         f"## {titles[0][0].upper()}{titles[0][1:]}",
         f"{paper['num_steps']} steps, G = {paper['num_generations']}, {len(paper['seeds'])} seeds: mean, and for the "
         "main column the range.",
-        world_table(paper, with_range=("generated_per_least",)),
+        main_result(paper),
         "L1 distance of the trained mix of all seeds together to the mean weights, the noise of the draws included:",
         table(["rule", "L1 to the weights"], distances),
         "## Harder worlds",
@@ -285,11 +299,11 @@ def page(found: dict[str, Any]) -> str:
         harder_table({title: found["worlds"][title] for title in titles[1:]}),
         "## Budgets",
         "A sudden collapse (B = 32) under limits per step. Used: the largest share of the limit in any step.",
-        table(["limit", "used", "steps whose least fits", "exact mix in them", "places unfilled"], limits),
+        table(["limit", "used", "steps that end below it", "exact mix in them", "places unfilled"], limits),
         "## What planning costs",
         table(["tasks", "groups", "acceptance", "median ms", "highest ms", "peak KiB"], cost),
-        f"A task of {stream['num_rows']:,} prompts holds {stream['bytes_per_row']:.1f} bytes per prompt, its index; the "
-        f"first draw takes {stream['first_draw_ms']:.0f} ms, the next {stream['later_draw_ms']:.2f} ms.",
+        f"A task of {stream['num_rows']:,} prompts holds {stream['bytes_per_row']:.1f} bytes per prompt, its index; "
+        f"the first draw takes {stream['first_draw_ms']:.0f} ms, the next {stream['later_draw_ms']:.2f} ms.",
     ]
     if "real" in found:
         parts += ["## Through the real trainer", real_table(found["real"])]
@@ -298,7 +312,11 @@ def page(found: dict[str, Any]) -> str:
 
 def real_table(real: dict[str, Any]) -> str:
     """Measured and predicted cost of one real run."""
-    names = {"generated_per_trained": "groups per trained group", "tokens_per_trained": "tokens per trained token"}
+    names = {
+        "generated_per_trained": "groups per trained group",
+        "tokens_per_trained": "tokens per trained token",
+        "generated_per_least": "groups / least",
+    }
     rows = [
         [
             names[column],
@@ -310,13 +328,13 @@ def real_table(real: dict[str, Any]) -> str:
         ]
         for column in names
     ]
-    header = ["", "real trainer", "predicted from the true acceptance", "off by"]
-    text = table([*header, "predicted from the run's own log", "off by"], rows)
+    header = ["", "real trainer", "predicted from weights and true acceptance", "off by"]
+    text = table([*header, "simulated from its own draws and acceptance", "off by"], rows)
     return (
         f"{real['num_steps']} steps of {real['num_groups']} groups, acceptance "
         f"{', '.join(f'{a:g}' for a in real['acceptance'])} by construction, weights as trained.\n\n{text}\n\n"
-        f"Trained groups equal the drawn counts in {real['exact_mix']:.1%} of the steps; the ledger's largest imbalance "
-        f"in any step is {real['largest_imbalance']} groups and {real['largest_token_imbalance']} tokens; "
+        f"Trained groups equal the drawn counts in {real['exact_mix']:.1%} of the steps; the ledger's largest "
+        f"imbalance in any step is {real['largest_imbalance']} groups and {real['largest_token_imbalance']} tokens; "
         f"{real['measured']['rounds']:.2f} rounds per step ({real['predicted']['rounds']:.2f} predicted)."
     )
 
@@ -342,6 +360,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.output.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     (options.output / "rollouts.md").write_text(page(found), encoding="utf-8")
+    if options.output == OUTPUT:
+        before, rest = GUIDE.read_text(encoding="utf-8").split(BEGIN)
+        shown = main_result(found["worlds"][next(iter(WORLDS))])
+        GUIDE.write_text(f"{before}{BEGIN}\n\n{shown}\n\n{END}{rest.split(END)[1]}", encoding="utf-8")
     print(page(found))
     print(f"{time.process_time() - began:.0f} CPU seconds")
     return 0

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parent.parent
 TESTS = ("tests/test_host_equality.py", "tests/test_contract.py")
 # Asks whether the list of tested releases is up to date, which is what this script finds out.
 UNASKED = "tests/test_contract.py::test_the_installed_version_is_a_tested_one"
+PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore", "--tb=line")
 # Installed before anything that depends on it, which would otherwise choose a build of its own.
 TORCH = "torch==2.13.0"
 # `requests` is imported but not declared by TRL 1.14 and older.
@@ -37,7 +38,15 @@ class Result(NamedTuple):
 
     def row(self) -> str:
         verdict = "yes" if self.passed and not self.failed else "no"
-        cells = (self.trl, self.transformers, verdict, self.passed, self.failed, f"{self.seconds:.0f}", self.first_failure)
+        cells = (
+            self.trl,
+            self.transformers,
+            verdict,
+            self.passed,
+            self.failed,
+            f"{self.seconds:.0f}",
+            self.first_failure,
+        )
         return "| " + " | ".join(str(cell) for cell in cells) + " |"
 
 
@@ -77,8 +86,7 @@ def examine(version: str, cache: Path) -> Result:
     python = environment(version, cache)
     started = time.monotonic()
     answer = subprocess.run(
-        [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore", "--tb=line", "--deselect", UNASKED]
-        + list(TESTS),
+        [str(python), *PYTEST, "--deselect", UNASKED, *TESTS],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -105,13 +113,20 @@ def examine(version: str, cache: Path) -> Result:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--versions", nargs="+", help="releases; the lowest declared, 1.16.0 and the newest by default")
-    parser.add_argument("--cache", type=Path, default=ROOT / ".cache" / "trl_versions", help="where environments are kept")
+    parser.add_argument(
+        "--versions", nargs="+", help="releases; the lowest declared, 1.16.0 and the newest by default"
+    )
+    parser.add_argument(
+        "--cache", type=Path, default=ROOT / ".cache" / "trl_versions", help="where environments are kept"
+    )
     parser.add_argument("--output", type=Path, help="file for the Markdown table, besides printing it")
     arguments = parser.parse_args()
     versions = arguments.versions or list(dict.fromkeys([declared_lowest(), "1.16.0", newest()]))
     arguments.cache.mkdir(parents=True, exist_ok=True)
-    lines = ["| TRL | transformers | works | passed | failed | seconds | first failure |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        "| TRL | transformers | works | passed | failed | seconds | first failure |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for line in lines:
         print(line, flush=True)
     for version in versions:

@@ -32,7 +32,8 @@ GROUPS = {
 }
 
 _SECTION = re.compile(r"^(Args|Parameters|Attributes|Returns|Raises|Example):$")
-_ITEM = re.compile(r"^    (\*{0,2}[\w, ]+) \((.+?)\):(.*)$")
+_ITEM = re.compile(r"^    ([\w, ]+) \((.+)\):(.*)$")
+_MORE = re.compile(r"^    (\*\*\w+):(.*)$")
 
 
 def main() -> None:
@@ -49,7 +50,8 @@ def render() -> str:
     lines = [
         "# API",
         "",
-        "Everything that `from trl_mtgrpo import ...` offers. `trl_mtgrpo.__version__` is the version. The page is written "
+        "Everything that `from trl_mtgrpo import ...` offers. `trl_mtgrpo.__version__` is the version. The page is "
+        "written "
         "from the docstrings.",
     ]
     for group, names in GROUPS.items():
@@ -108,9 +110,9 @@ def _described(value: Any) -> list[str]:
         elif section in ("Args", "Parameters", "Attributes") and not in_code:
             lines += _argument(line)
         elif section in ("Returns", "Raises") and not in_code:
-            lines.append(line.strip())
+            lines.append(_linked(line.strip()))
         elif section == "Example":
-            lines.append(line.replace("```python", "```pycon"))
+            lines.append(line.replace("```python", "```pycon" if ">>> " in text else "```python notest"))
         else:
             lines.append(_linked(line))
     lines = [line for line in lines if line is not None]
@@ -119,7 +121,9 @@ def _described(value: Any) -> list[str]:
 
 def _argument(line: str) -> list[str]:
     if match := _ITEM.match(line):
-        return [f"- `{match.group(1)}` ({match.group(2)}):{_linked(match.group(3))}"]
+        return [f"- `{match.group(1)}` ({_linked(match.group(2))}):{_linked(match.group(3))}"]
+    if match := _MORE.match(line):
+        return [f"- `{match.group(1)}`:{match.group(2)}"]
     if line.strip().startswith("> "):
         return ["", f"*{line.strip()[2:]}*", ""]
     return [f"  {_linked(line.strip())}"] if line.strip() else []

@@ -13,6 +13,7 @@ Every field of `MultiTaskGRPOConfig` is an argument, `--config file.yaml` reads 
 dapo, sec_grpo, sec_dapo) trains one of the methods that the paper compares with.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 
 from trl_mtgrpo import MultiTaskGRPOConfig, MultiTaskGRPOTrainer, Task, reasoning_gym_task
+from trl_mtgrpo.report import read_runs, write_report
 
 
 # What trains well on two CPU cores in a few minutes: 12 prompts x 8 rollouts per step.
@@ -79,7 +81,7 @@ class ScriptArguments:
     cache_dir: str | None = field(default=None, metadata={"help": "Where warm starts and puzzles are kept."})
 
 
-def tiny_tasks(script: ScriptArguments) -> list[Task]:
+def tiny_tasks(world: str, script: ScriptArguments) -> list[Task]:
     """Real reasoning-gym items in a rendering that a tiny model can learn, scored by reasoning-gym's own verifiers."""
     cache_dir = None if script.cache_dir is None else Path(script.cache_dir)
 
@@ -94,14 +96,15 @@ def tiny_tasks(script: ScriptArguments) -> list[Task]:
             eval_dataset=rows(name, "test", script.eval_prompts),
             success_threshold=1.0,
         )
-        for name in WORLDS["three"].task_names
+        for name in WORLDS[world].task_names
     ]
 
 
-def paper_tasks(script: ScriptArguments) -> list[Task]:
+def paper_tasks(levels: Sequence[str], script: ScriptArguments) -> list[Task]:
     """The paper's tasks with its prompts, rewards and sizes."""
     return [
-        reasoning_gym_task(family, script.level, eval_size=script.eval_prompts, cache_dir=script.cache_dir)
+        reasoning_gym_task(family, level, eval_size=script.eval_prompts, cache_dir=script.cache_dir)
+        for level in levels
         for family in ("countdown", "zebra_puzzles", "arc_1d")
     ]
 
@@ -132,24 +135,29 @@ def show_result(trainer: MultiTaskGRPOTrainer) -> None:
     table.add_section()
     for label, key in (("worst task", "eval_worst_task_accuracy"), ("average", "eval_average_accuracy")):
         table.add_row(label, f"{first[key]:.3f}", f"{last[key]:.3f}")
+    output = Path(trainer.args.output_dir)
+    page = write_report(read_runs([str(output)]), output / "report", f"{table.title}")
     console = Console()
     console.print(table)
     console.print("before, after: accuracy on held-out prompts, sampled at temperature 1")
+    console.print(f"model: {output}   pictures: {page.parent}   page: {page}")
 
 
-def main() -> None:
-    asked, _ = TrlParser((ModelConfig,)).parse_args_and_config(return_remaining_strings=True)[:2]
+def run(world: str, tiny_settings: dict[str, Any], paper_settings: dict[str, Any], levels: Sequence[str] = ()) -> None:
+    """Trains the tiny model on a world, or a Hub model on the paper's tasks of some levels."""
+    asked = TrlParser((ModelConfig,)).parse_args_and_config(return_remaining_strings=True)[0]
     embedded = asked.model_name_or_path is None
     parser = TrlParser((ScriptArguments, MultiTaskGRPOConfig, ModelConfig))
-    parser.set_defaults(**(LAPTOP if embedded else PAPER))
+    parser.set_defaults(**(tiny_settings if embedded else paper_settings))
     script, args, model_args = parser.parse_args_and_config()
     if embedded:
-        folder = warm_start("three", seed=args.seed, cache_dir=script.cache_dir)
+        folder = warm_start(world, seed=args.seed, cache_dir=script.cache_dir)
         model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-        tasks, options = tiny_tasks(script), {"processing_class": AutoTokenizer.from_pretrained(folder)}
+        tasks, options = tiny_tasks(world, script), {"processing_class": AutoTokenizer.from_pretrained(folder)}
     else:
         model = model_args.model_name_or_path
-        tasks, options = paper_tasks(script), {
+        tasks = paper_tasks(levels or (script.level,), script)
+        options = {
             "peft_config": get_peft_config(model_args),
             "quantization_config": get_quantization_config(model_args),
         }
@@ -165,4 +173,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run("three", LAPTOP, PAPER)

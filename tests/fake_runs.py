@@ -72,6 +72,7 @@ def collector(
         reward_ema=0.5,
         seed=seed,
         groups_per_call=7,
+        max_group_tokens=1_000,
     )
 
 

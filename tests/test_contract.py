@@ -53,6 +53,20 @@ def test_trailing_parameters_may_grow(name: str) -> None:
     check_host(type("Host", (GRPOTrainer,), {name: grown}))
 
 
+def test_a_hook_may_pass_its_arguments_on() -> None:
+    def passing(self: Any, model: Any, *args: Any, **kwargs: Any) -> None: ...
+
+    check_host(type("Host", (GRPOTrainer,), {"_get_per_token_logps_and_entropies": passing}))
+
+
+@pytest.mark.parametrize("name", LEADING)
+def test_a_renamed_leading_parameter_is_named(name: str) -> None:
+    def renamed(self: Any, other: Any, *args: Any) -> None: ...
+
+    with pytest.raises(HostContractError, match=rf"`Host\.{name}` must take .* got \('other', 'args'\)"):
+        check_host(type("Host", (GRPOTrainer,), {name: renamed}))
+
+
 def test_a_renamed_hook_stops_construction_with_the_versions_that_work(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -11,7 +11,17 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from tests.tiny import contains_digit, contains_lower, rows, text_of, three_tasks, tiny_trainer
+from tests.tiny import (
+    contains_digit,
+    contains_lower,
+    rows,
+    text_of,
+    three_tasks,
+    tiny_config,
+    tiny_model,
+    tiny_tokenizer,
+    tiny_trainer,
+)
 from trl_mtgrpo import FixedWeighting, MultiTaskGRPOTrainer, Task, TaskSignal, WeightingState
 from trl_mtgrpo.accounting import REASONS
 from trl_mtgrpo.failures import RewardError
@@ -223,9 +233,7 @@ def test_improvements_add_up_to_the_change_of_the_loss(tmp_path: Path) -> None:
 def test_a_task_without_sequences_has_no_improvement(tmp_path: Path) -> None:
     trainer = tiny_trainer(tmp_path, max_steps=2, weighting=FixedWeighting((0.5, 0.5, 0.0)))
     trainer.train()
-    assert history(trainer, "tasks/hard/improvement") == [None, None] or all(
-        np.isnan(value) for value in history(trainer, "tasks/hard/improvement")
-    )
+    assert history(trainer, "tasks/hard/improvement") == [None, None]
     assert history(trainer, "tasks/hard/batch_share") == [0.0, 0.0]
 
 
@@ -312,7 +320,7 @@ def test_training_stops_when_nothing_is_learned_for_long(tmp_path: Path) -> None
     never = [Task("solved", rows("s"), lambda completions, **_: [1.0] * len(completions), success_threshold=1.0)]
     trainer = tiny_trainer(tmp_path, never, max_steps=9, max_empty_steps=3, max_resampling_rounds=0)
     with pytest.raises(
-        NothingToLearnError, match="`max_empty_steps` must exceed the generation batches in a row .* got 3"
+        NothingToLearnError, match=r"`max_empty_steps` must exceed the generation batches in a row .* got 3"
     ):
         trainer.train()
     assert trainer.state.global_step == 2
@@ -338,7 +346,7 @@ def raises(completions: list[Any], **kwargs: Any) -> list[float]:
 
 
 BROKEN: dict[str, tuple[Callable[..., Any], str]] = {
-    "raises": (raises, "must not raise, got KeyError: 'no answer' from 'medium/raises' on 4 rows from row"),
+    "raises": (raises, "must not raise, got KeyError: 'no answer' from 'medium/raises' on 16 rows from row 0"),
     "hangs": (hangs, "must return within 0.2 seconds, got no result from 'medium/hangs'"),
     "nan": (
         lambda completions, **_: [float("nan")] * len(completions),
@@ -368,7 +376,7 @@ def test_a_broken_reward_stops_with_task_function_and_row(kind: str, tmp_path: P
     )
     with pytest.raises(RewardError) as caught:
         trainer.train()
-    assert expected in str(caught.value).replace("16 rows", "4 rows")
+    assert expected in str(caught.value)
     assert str(caught.value).startswith("`reward_funcs` of task 'medium' must")
     assert trainer.state.global_step == 0
 
@@ -429,8 +437,6 @@ def test_two_tasks_may_log_the_same_column(tmp_path: Path) -> None:
     ("option", "value"), [("environment_factory", object), ("tools", [len])], ids=["environments", "tools"]
 )
 def test_what_is_not_supported_is_refused(option: str, value: Any, tmp_path: Path) -> None:
-    from tests.tiny import tiny_config, tiny_model, tiny_tokenizer
-
     with pytest.raises(ValueError, match=f"`{option}` must be left out of multi-task training"):
         MultiTaskGRPOTrainer(
             model=tiny_model(),

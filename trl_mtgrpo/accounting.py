@@ -65,7 +65,8 @@ class RolloutLedger:
     def imbalance(self) -> Counts:
         """What is unaccounted for per task, shape `(K,)`; always 0."""
         came, filtered = self.carried_in + self.generated, self.filtered.sum(axis=1, dtype=np.int64)
-        return np.subtract(came, self.trained + filtered + self.expired + self.carried_out, dtype=np.int64)
+        unaccounted: Counts = came - (self.trained + filtered + self.expired + self.carried_out)
+        return unaccounted
 
     @property
     def waste(self) -> float:

@@ -35,8 +35,9 @@ def with_behaviour_policy(
     rollouts = [rollout for group in fresh for rollout in group.rollouts]
     if not rollouts:
         return tuple(groups)
-    if all(rollout.fields[LOGPROBS] is not None for rollout in rollouts):
-        logps = [list(rollout.fields[LOGPROBS]) for rollout in rollouts]
+    sampled = [rollout.fields[LOGPROBS] for rollout in rollouts]
+    if all(row is not None and None not in row for row in sampled):
+        logps = [list(row) for row in sampled]
     else:
         # Every rank computes an equal share; the padding rows at the end are dropped by the lookup below.
         padded = rollouts + rollouts[:1] * (-len(rollouts) % ranks.size)

@@ -130,6 +130,8 @@ class BatchCollector:
             Seed shared by all ranks.
         groups_per_call (`int`):
             Largest number of groups in one generate call.
+        max_group_tokens (`int`):
+            Completion tokens of a group whose rollouts are all cut off.
     """
 
     mixture: TaskMixture
@@ -143,6 +145,7 @@ class BatchCollector:
     reward_ema: float
     seed: int
     groups_per_call: int
+    max_group_tokens: int
 
     def collect(
         self,
@@ -176,7 +179,8 @@ class BatchCollector:
             rng,
             carried=_count(state.carried, num_tasks),
             probes=self.doctor.probes(state.stalls) if self.doctor else None,
-            tokens_per_group=np.where(state.groups.generated > 0, cost, np.nan),
+            # Before a task was generated its groups are taken to be as long as they can be.
+            tokens_per_group=np.where(state.groups.generated > 0, cost, self.max_group_tokens),
         )
         acceptance, cursors = state.acceptance, state.cursors
         calls: list[list[Rollout]] = []

@@ -1,13 +1,15 @@
 """What this library relies on in TRL's `GRPOTrainer`, and the check that it is still there."""
 
 import inspect
+from collections.abc import Callable
+from typing import Any
 
 import trl
 from trl import GRPOTrainer
 
 
 # The releases whose runs with replayed rollouts are bit-equal to the stock trainer's (`make test-trl-versions`).
-TESTED_VERSIONS = ("1.16.0",)
+TESTED_VERSIONS = ("1.13.0", "1.14.0", "1.16.0")
 
 # Parameter names, `self` left out, of every private method that is overridden or called.
 HOOKS: dict[str, tuple[str, ...]] = {
@@ -47,9 +49,17 @@ def check_host(host: type = GRPOTrainer) -> None:
     for name, expected in {**HOOKS, **LEADING}.items():
         method = getattr(host, name, None)
         found = None if method is None else tuple(inspect.signature(method).parameters)[1:]
-        if found is None or (found if name in HOOKS else found[: len(expected)]) != expected:
+        if found is None or not (found == expected if name in HOOKS else _leads(method, expected)):
             takes = "no such method" if found is None else found
             raise HostContractError(
-                f"`{host.__name__}.{name}` must take {expected}, got {takes} in TRL {trl.__version__}. Install a tested "
-                f"version: pip install 'trl=={TESTED_VERSIONS[-1]}' (tested: {', '.join(TESTED_VERSIONS)})."
+                f"`{host.__name__}.{name}` must take {expected}, got {takes} in TRL {trl.__version__}. Install a "
+                f"tested version: pip install 'trl=={TESTED_VERSIONS[-1]}' (tested: {', '.join(TESTED_VERSIONS)})."
             )
+
+
+def _leads(method: Callable[..., Any], expected: tuple[str, ...]) -> bool:
+    """Whether a method takes these parameters first; one with `*args` passes on those it does not name."""
+    parameters = list(inspect.signature(method).parameters.values())[1:]
+    named = tuple(p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD)[: len(expected)]
+    passes_on = any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters)
+    return named == (expected[: len(named)] if passes_on else expected)

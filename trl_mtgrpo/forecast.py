@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .sampling import RatioPreservingSampler, SimulationResult, simulate
+from .sampling import RatioPreservingSampler, SimulationResult, StallDoctor, simulate
 
 
 Vector = NDArray[np.float64]
@@ -147,6 +147,7 @@ def forecast(outline: RunOutline, policy: Policy, seed: int = 0) -> SimulationRe
         max_surplus_age=policy.max_surplus_age,
         seed=seed,
         tokens_per_group=outline.tokens_per_rollout * outline.num_generations,
+        doctor=StallDoctor() if policy.filters else None,
     )
 
 

@@ -1,5 +1,6 @@
 """What the model card says beyond TRL's: the tasks, their accuracy before and after, the weights and the command."""
 
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,8 @@ _MEANINGS = {
     "sec_grpo": "task weights of the self-evolving curriculum, nothing filtered",
     "sec_dapo": "task weights of the self-evolving curriculum, groups without a gradient replaced by any other",
 }
+
+_SECRET = re.compile(r"^--?[\w-]*(?:token|key|password|secret)[\w-]*$", re.IGNORECASE)
 
 _HEADING = "## Multi-task training"
 
@@ -51,11 +54,7 @@ def multi_task_section(
         f"`group_filter={settings.group_filter}`, `oversampling={settings.oversampling}`, "
         f"`num_generations={settings.num_generations}`, `seed={settings.seed}`.",
         "",
-        "Command:",
-        "",
-        "```shell",
-        shlex.join([Path(sys.argv[0]).name or "python", *sys.argv[1:]]),
-        "```",
+        *_command(sys.argv),
         "",
     ]
     return "\n".join(lines)
@@ -92,6 +91,23 @@ def _accuracy_table(task_weights: Mapping[str, float], log_history: Sequence[Map
     else:
         lines += ["", "The run was not evaluated."]
     return lines
+
+
+def _command(argv: Sequence[str]) -> list[str]:
+    """The command line without its secrets; a notebook has none worth showing."""
+    name = Path(argv[0]).name if argv else ""
+    if not name or name.startswith("ipykernel"):
+        return ["Started from a notebook or an interactive session."]
+    words = [name]
+    for word in argv[1:]:
+        option, equals, _ = word.partition("=")
+        if _SECRET.search(option) and equals:
+            words.append(f"{option}=...")
+        elif len(words) > 1 and words[-1].startswith("-") and _SECRET.search(words[-1]) and not word.startswith("-"):
+            words.append("...")
+        else:
+            words.append(word)
+    return ["Command:", "", "```shell", shlex.join(words), "```"]
 
 
 def _percent(value: float | None) -> str:

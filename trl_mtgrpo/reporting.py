@@ -29,6 +29,8 @@ class RunReporter:
     Args:
         names (`tuple[str, ...]`):
             Task names in order.
+        num_rows (`np.ndarray`):
+            Training rows per task, shape `(K,)`.
         filters (`bool`):
             Whether any group can be kept out of training.
         max_empty_steps (`int`):
@@ -36,6 +38,7 @@ class RunReporter:
     """
 
     names: tuple[str, ...]
+    num_rows: NDArray[np.int64]
     filters: bool
     max_empty_steps: int
     _said: set[str] = field(default_factory=set)
@@ -47,7 +50,7 @@ class RunReporter:
         Raises:
             NothingToLearnError: after `max_empty_steps` batches in a row without a trainable group.
         """
-        diagnoses = StallDoctor().diagnose(list(self.names), state.stalls)
+        diagnoses = StallDoctor().diagnose(self.names, state.stalls, self.num_rows)
         stalled = [name for name, cause in zip(self.names, state.stalls.causes(), strict=True) if cause is not None]
         for name, message in zip(stalled, diagnoses, strict=True):
             self._warn(f"stalled {name}", f"{message} It gets a smaller share until it yields again.")

@@ -1,6 +1,7 @@
 """From what a user passed to what is run: which tasks, which settings, and what the host trainer is given."""
 
 import copy
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -14,6 +15,8 @@ from .config import METHODS, MultiTaskGRPOConfig
 from .evaluation import with_evaluation_sets
 from .tasks import Task, TaskMixture
 
+
+logger = logging.getLogger(__name__)
 
 # A dataset without tasks is one task under this name.
 PLAIN_TASK = "default"
@@ -93,6 +96,7 @@ def plan_run(
         return _plain_run(settings, reward_funcs, train_dataset, eval_dataset, host_options)
     _refuse_unsupported(mixture, host_options)
     _check_boundaries(settings)
+    _warn_of_weight_transfers(settings)
     if settings.reward_weights is not None:
         raise ValueError(
             f"`reward_weights` must be left out when tasks are given, got {settings.reward_weights}. Set "
@@ -175,6 +179,15 @@ def _trains_everything(settings: MultiTaskGRPOConfig) -> bool:
 def _host_prepares(dataset: Dataset, host_options: Mapping[str, Any]) -> bool:
     images = {"image", "images"} & set(dataset.column_names)
     return bool(images or host_options.get("tools") or host_options.get("environment_factory"))
+
+
+def _warn_of_weight_transfers(settings: MultiTaskGRPOConfig) -> None:
+    sleeps = settings.use_vllm and settings.vllm_mode == "colocate" and settings.vllm_enable_sleep_mode
+    if sleeps and not _trains_everything(settings):
+        logger.warning(
+            "`vllm_enable_sleep_mode` sends the weights to vLLM again for every refill round of a step, instead of "
+            "once per step. Set `vllm_enable_sleep_mode=False`, or bound the rounds with `max_resampling_rounds`."
+        )
 
 
 def _clock_dataset(mixture: TaskMixture) -> Dataset:

@@ -250,8 +250,9 @@ def read_state_file(path: Path) -> StateFile:
     except FileNotFoundError:
         raise StateFileError(f"`{path.name}` must be in the checkpoint, got none in {path.parent}. {advice}") from None
     except (ValueError, RecursionError) as error:  # not JSON, or not text
-        message = f"`{path}` must be a complete state file, got a damaged one ({error}). {advice}"
-        raise StateFileError(message) from None
+        raise StateFileError(
+            f"`{path}` must be a complete state file, got a damaged one ({error}). {advice}"
+        ) from None
     if not isinstance(document, dict) or not {"schema", "checksum", "body"} <= document.keys():
         raise StateFileError(f"`{path}` must have the fields schema, checksum and body, got others. {advice}")
     if document["schema"] != SCHEMA:

@@ -183,6 +183,7 @@ class MultiTaskGRPOTrainer(GRPOTrainer):
             seed=settings.seed,
             # A whole round in one call is best for vLLM; `generate` holds its whole batch in memory.
             groups_per_call=2**31 if self.use_vllm else num_groups,
+            max_group_tokens=generations * self.max_completion_length,
         )
         self._updater = WeightUpdater(
             weighting=weighting or build_weighting(settings, names),
@@ -191,7 +192,7 @@ class MultiTaskGRPOTrainer(GRPOTrainer):
             names=names,
             num_generations=generations,
         )
-        self._reporter = RunReporter(names, filters, settings.max_empty_steps)
+        self._reporter = RunReporter(names, self.mixture.num_rows(), filters, settings.max_empty_steps)
         self.multi_task_state = start_state(names, self._updater.weighting)
         self.add_callback(TaskWeightCallback(self))
         if settings.task_table:

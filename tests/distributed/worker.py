@@ -104,12 +104,18 @@ class RecordingTrainer(MultiTaskGRPOTrainer):
 
 def run(scenario: str, model: str, folder: Path) -> dict[str, Any]:
     make_tasks, changes, options = SCENARIOS[scenario]
-    extra: dict[str, Any] = {"peft_config": LoraConfig(r=4, target_modules="all-linear")} if options.get("lora") else {}
+    extra: dict[str, Any] = (
+        {"peft_config": LoraConfig(r=4, target_modules="all-linear")} if options.get("lora") else {}
+    )
     if "rollout_func" in options:
         extra["rollout_func"] = options["rollout_func"]
     settings = {"per_device_train_batch_size": 8, "steps_per_generation": 2, "max_steps": 6} | changes
     trainer = RecordingTrainer(
-        model=model, tasks=make_tasks(), args=tiny_config(folder, **settings), processing_class=tiny_tokenizer(), **extra
+        model=model,
+        tasks=make_tasks(),
+        args=tiny_config(folder, **settings),
+        processing_class=tiny_tokenizer(),
+        **extra,
     )
     error = None
     try:

@@ -8,7 +8,7 @@ from _worlds import collapsing_world, falling_world, many_tasks_world, paper_wor
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trl_mtgrpo.sampling import RatioPreservingSampler, simulate
+from trl_mtgrpo.sampling import RatioPreservingSampler, StallDoctor, simulate
 
 
 settings = st.sampled_from(
@@ -63,6 +63,30 @@ def test_tokens_follow_the_groups():
     weights, acceptance = paper_world(50)
     result = simulate(weights, acceptance, RatioPreservingSampler(32), tokens_per_group=[100.0, 100.0, 100.0])
     assert result.tokens_per_least == pytest.approx(result.generated_per_least)
+
+
+def test_a_doctor_lets_the_others_have_the_share_of_a_dead_task():
+    weights, acceptance = np.full((100, 2), 0.5), np.tile([0.0, 0.5], (100, 1))
+    alone = simulate(weights, acceptance, RatioPreservingSampler(32))
+    treated = simulate(weights, acceptance, RatioPreservingSampler(32), doctor=StallDoctor())
+    assert treated.generated[20:, 0].sum() == 8 * StallDoctor().probe_groups
+    assert (treated.trained[20:, 1] == 32).all()
+    assert treated.generated[:, 0].sum() < 0.1 * alone.generated[:, 0].sum()
+
+
+@pytest.mark.parametrize("limit", [120.0, 400.0])
+def test_a_token_budget_holds_in_every_step_whose_costs_are_known(limit):
+    weights, acceptance = collapsing_world()
+    sampler = RatioPreservingSampler(32, max_tokens=limit)
+    result = simulate(weights, acceptance, sampler, tokens_per_group=[1.0, 2.0, 3.0])
+    assert ((result.generated @ result.tokens_per_group)[1:] <= limit).all()
+
+
+@pytest.mark.parametrize("preserve_ratio", [True, False])
+def test_a_world_without_an_informative_group_ends_each_step_early(preserve_ratio):
+    weights, acceptance = np.full((5, 2), 0.5), np.zeros((5, 2))
+    result = simulate(weights, acceptance, RatioPreservingSampler(32, preserve_ratio=preserve_ratio))
+    assert (result.rounds <= 2).all()
 
 
 # The numbers that the documentation states; each run is one seed of the whole series.

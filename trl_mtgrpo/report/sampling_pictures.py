@@ -25,20 +25,21 @@ def weights_and_shares(runs: Runs) -> Any:
     """One row per label: task weights, realised shares of the trained batch, and how far the two are apart."""
     figure, axes = panels(len(runs), 3, width=3.7, sharex=True)
     tasks = next(iter(runs.values()))[0].tasks
-    furthest = 0.5
-    for row, (label, seeds) in zip(axes, runs.items(), strict=True):
+    furthest, largest = 0.5, 0.0
+    for row, seeds in zip(axes, runs.values(), strict=True):
         for k, task in enumerate(tasks):
             asked = band([run.series(f"tasks/{task}/weight") for run in seeds])
             trained = band([smoothed(run.series(f"tasks/{task}/batch_share")) for run in seeds])
             for ax, drawn in ((row[0], asked), (row[1], trained)):
                 draw_band(ax, drawn, k, TASK_COLOURS, markers=False, label=task)
-        percent_axis(row[0], f"{label}\nshare of the batch")
-        percent_axis(row[1], "")
+                largest = max(largest, float(np.max(drawn.high, initial=0.0)))
         distance = band([smoothed(run.series("sampling/mix_distance")) for run in seeds])
         draw_band(row[2], distance, 0, ("#444444",), markers=False)
         furthest = max(furthest, float(np.max(distance.high, initial=0.0)))
-    for ax in axes[:, 2]:
-        ax.set_ylim(0.0, 1.1 * furthest)
+    for row, label in zip(axes, runs, strict=True):
+        percent_axis(row[0], f"{label}\nshare of the batch", top=min(1.1 * largest, 1.0))
+        percent_axis(row[1], "", top=min(1.1 * largest, 1.0))
+        row[2].set_ylim(0.0, 1.1 * furthest)
     for ax, title in zip(axes[0], ("weights asked for", "shares trained", "distance of a batch (L1)"), strict=True):
         ax.set_title(title)
     for ax in axes[-1]:
@@ -81,6 +82,8 @@ def generation_cost(runs: Runs) -> Any:
         ax.set_title(title)
         ax.set_xlabel("optimizer steps")
         ax.set_ylim(0.0, max(1.05, ax.get_ylim()[1]))
+        if not any(line.get_ydata().any() for line in ax.get_lines()):
+            ax.text(0.5, 0.5, "none", transform=ax.transAxes, ha="center", color="#555555")
     legend_below(figure, axes)
     return figure
 

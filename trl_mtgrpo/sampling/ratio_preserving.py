@@ -289,8 +289,9 @@ class RatioPreservingSampler:
         return rng.multinomial(total, shares / shares.sum()).astype(np.int64)
 
     def _given_up(self, ledger: BatchLedger) -> NDArray[np.bool_]:
-        if not self.preserve_ratio:
-            return np.zeros(ledger.desired.size, dtype=bool)
+        if not self.preserve_ratio:  # any group fills any place, so the tasks are given up together or not at all
+            hopeless = ledger.accepted.sum() == 0 and ledger.generated.sum() >= GIVE_UP_GROUPS
+            return np.full(ledger.desired.size, hopeless)
         return np.asarray((ledger.accepted == 0) & (ledger.generated >= GIVE_UP_GROUPS))
 
     def _inflation(self, alpha: FloatVector, beta: FloatVector) -> FloatVector:

@@ -7,9 +7,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .acceptance import AcceptanceEstimate
+from .filtering import OUTCOMES
 from .ledger import BatchLedger
 from .ratio_preserving import RatioPreservingSampler
 from .requests import FloatVector, IntVector
+from .stalls import StallDoctor
 
 
 class BatchSampler(Protocol):
@@ -101,6 +103,7 @@ def simulate(
     max_surplus_age: int = 1,
     seed: int = 0,
     tokens_per_group: ArrayLike | None = None,
+    doctor: StallDoctor | None = None,
 ) -> SimulationResult:
     """
     Runs a sampler over given weights and acceptances.
@@ -120,6 +123,8 @@ def simulate(
             Seed of every draw.
         tokens_per_group (`numpy.ndarray` of shape `(K,)`, *optional*, defaults to ones):
             Tokens of a group of each task.
+        doctor ([`StallDoctor`], *optional*):
+            Takes the share of tasks that yield nothing, as the trainer's does. Needs a [`RatioPreservingSampler`].
 
     Returns:
         [`SimulationResult`]
@@ -159,9 +164,22 @@ def simulate(
     estimate = AcceptanceEstimate.init(num_tasks)
     # One row per age, the oldest first: what is kept when a step opens.
     kept = np.zeros((max_surplus_age, num_tasks), dtype=np.int64)
+    seen = np.zeros(num_tasks, dtype=bool)
+    stalls = StallDoctor().init(num_tasks)
     for step in range(num_steps):
         rng = np.random.default_rng([seed, step])
-        ledger = sampler.open(weights[step], rng, carried=kept.sum(axis=0))
+        wanted = weights[step] if doctor is None else doctor.adjust(weights[step], stalls)
+        if isinstance(sampler, RatioPreservingSampler):
+            ledger = sampler.open(
+                wanted,
+                rng,
+                carried=kept.sum(axis=0),
+                probes=None if doctor is None else doctor.probes(stalls),
+                # As in training, a task's cost is known once a group of it was generated.
+                tokens_per_group=np.where(seen, tokens, np.nan),
+            )
+        else:
+            ledger = sampler.open(wanted, rng, carried=kept.sum(axis=0))
         while (request := sampler.plan(ledger, estimate, rng)) is not None:
             accepted = rng.binomial(request, rates[step])
             ledger = ledger.record(generated=request, accepted=accepted, tokens=request * tokens)
@@ -184,6 +202,12 @@ def simulate(
         columns["unfilled"][step] = np.maximum(ledger.desired - trained.sum(axis=0), 0)
         rounds[step] = ledger.rounds
         kept = left[1:]
+        seen |= ledger.generated > 0
+        if doctor is not None:
+            outcomes = np.zeros((num_tasks, len(OUTCOMES)), dtype=np.int64)
+            outcomes[:, 0] = ledger.accepted
+            outcomes[:, OUTCOMES.index("failed")] = ledger.generated - ledger.accepted
+            stalls = doctor.update(outcomes, stalls)
     return SimulationResult(**columns, rounds=rounds, acceptance=rates, tokens_per_group=tokens)
 
 

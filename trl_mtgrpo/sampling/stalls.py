@@ -1,11 +1,11 @@
 """Which tasks yield nothing, why, and how little they are allowed to cost until they yield again."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from .filtering import OUTCOMES
 
@@ -139,12 +139,31 @@ class StallDoctor:
         due = state.stalled & (state.stalled_steps % self.probe_interval == 0)
         return np.where(due & ~state.stalled.all(), self.probe_groups, 0)
 
-    def diagnose(self, task_names: list[str], state: StallState) -> list[str]:
-        """One sentence for each stalled task: what was seen, and what to do about it."""
+    def diagnose(self, task_names: Sequence[str], state: StallState, num_rows: ArrayLike | None = None) -> list[str]:
+        """
+        What was seen of each stalled task, and what to do about it.
+
+        Args:
+            task_names (`Sequence[str]`):
+                Names in order.
+            state ([`StallState`]):
+                What is known of the tasks.
+            num_rows (`numpy.ndarray` of `int`, shape `(K,)`, *optional*):
+                Prompts of each task, to say where they are too few: all of them were tried twice or more.
+
+        Returns:
+            `list[str]`: one text per stalled task.
+        """
         counts = state.outcomes.sum(axis=1)
+        rows = np.full(counts.size, np.inf) if num_rows is None else np.asarray(num_rows)
         return [
             f"Task {name!r} yielded nothing in {counts[k]} groups over {state.empty_steps[k]} steps ({cause}). "
             f"{ADVICE[cause]}"
+            + (
+                f" It has only {rows[k]} rows, each tried {counts[k] // rows[k]} times: add prompts."
+                if counts[k] >= 2 * rows[k]
+                else ""
+            )
             for k, (name, cause) in enumerate(zip(task_names, state.causes(), strict=True))
             if cause is not None
         ]

@@ -1,0 +1,67 @@
+"""The ledger of rollouts: what came equals what went."""
+
+import numpy as np
+import pytest
+
+from trl_mtgrpo.accounting import REASONS, RolloutLedger, format_ledger
+from trl_mtgrpo.sampling import OUTCOMES
+
+
+def ledger(**changes: list) -> RolloutLedger:
+    # task 0: 2 carried in + 10 generated = 6 trained + (1 solved + 2 failed) + 1 expired + 2 carried out
+    values = {
+        "carried_in": [2, 0],
+        "generated": [10, 4],
+        "trained": [6, 4],
+        "filtered": [[1, 2, 0, 0, 0], [0, 0, 0, 0, 0]],
+        "expired": [1, 0],
+        "carried_out": [2, 0],
+    }
+    return RolloutLedger(**{name: np.array(value) for name, value in (values | changes).items()})
+
+
+def test_reasons_are_the_outcomes_with_the_informative_one_last() -> None:
+    assert sorted(REASONS) == sorted(OUTCOMES)
+    assert REASONS[-1] == "informative"
+
+
+def test_a_balanced_ledger_has_no_imbalance() -> None:
+    assert ledger().imbalance.tolist() == [0, 0]
+
+
+def test_a_lost_group_shows_in_its_task() -> None:
+    assert ledger(trained=[5, 4]).imbalance.tolist() == [1, 0]
+    assert ledger(filtered=[[1, 2, 0, 0, 1], [0, 0, 0, 0, 0]]).imbalance.tolist() == [-1, 0]
+
+
+def test_waste_is_generated_per_trained() -> None:
+    assert ledger().waste == 14 / 10
+    assert RolloutLedger.empty(2).waste == 0.0
+    assert ledger(trained=[0, 0]).waste == 14.0
+
+
+def test_totals_add_flows_and_keep_the_last_stock() -> None:
+    total = RolloutLedger.empty(2).then(ledger(carried_in=[0, 0], generated=[12, 4])).then(ledger())
+    assert total.generated.tolist() == [22, 8]
+    assert total.carried_out.tolist() == [2, 0]
+    assert total.carried_in.tolist() == [0, 0]
+    assert total.imbalance.tolist() == [0, 0]
+
+
+def test_the_json_form_comes_back_with_its_shapes() -> None:
+    again = RolloutLedger.from_json(RolloutLedger.empty(3).to_json())
+    assert again.filtered.shape == (3, len(REASONS))
+    assert RolloutLedger.from_json(ledger().to_json()).to_json() == ledger().to_json()
+
+
+def test_the_table_has_one_row_per_task_and_a_total() -> None:
+    lines = format_ledger(("countdown", "zebra"), ledger(), ledger()).splitlines()
+    assert len({len(line) for line in lines}) == 1
+    assert lines[0].split()[:3] == ["task", "generated", "trained"]
+    assert lines[2].split()[:3] == ["countdown", "10", "6"]
+    assert lines[-1].split()[:4] == ["all", "tasks", "14", "10"]
+
+
+@pytest.mark.parametrize("value", [1234567])
+def test_large_numbers_are_grouped(value: int) -> None:
+    assert "1,234,567" in format_ledger(("a", "b"), ledger(generated=[value, 1]), ledger())

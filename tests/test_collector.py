@@ -1,0 +1,79 @@
+"""The mix of 200 made-up steps, and the places where a batch is put together."""
+
+import numpy as np
+import pytest
+
+from tests.fake_runs import FakePolicy, collector, mixture, step
+from trl_mtgrpo import ImprovementAwareWeighting, RatioPreservingSampler, TaskSignal
+from trl_mtgrpo.accounting import REASONS
+from trl_mtgrpo.state import start_state
+
+
+def run(sampler: RatioPreservingSampler, acceptance: tuple[float, ...], num_steps: int, seed: int = 0) -> list:
+    """Steps whose weights drift towards the tasks of low acceptance."""
+    tasks, weighting = mixture([50] * len(acceptance)), ImprovementAwareWeighting()
+    collect, state, batches = collector(tasks, sampler, seed), start_state(tasks.names, weighting), []
+    for _ in range(num_steps):
+        batch, state = step(collect, state, weighting.weights(state.weighting), FakePolicy(acceptance))
+        state = state.__class__(
+            **{
+                **vars(state),
+                "weighting": weighting.update(TaskSignal(rewards=np.array(acceptance)), state.weighting),
+            }
+        )
+        batches.append(batch)
+    assert (state.groups.imbalance == 0).all()
+    return batches
+
+
+@pytest.mark.parametrize("age", [0, 1])
+def test_trained_groups_follow_the_drawn_counts_in_200_steps(age: int) -> None:
+    batches = run(RatioPreservingSampler(num_groups=12, max_surplus_age=age), (0.9, 0.5, 0.1), 200)
+    sufficed = [batch for batch in batches if (batch.plan.available >= batch.plan.desired).all()]
+    for batch in sufficed:
+        assert batch.group_ledger.trained.tolist() == batch.plan.desired.tolist()
+    assert len(sufficed) >= 198
+    # The drawn counts in turn follow the weights: 200 x 12 draws, within four standard errors.
+    drawn = sum(batch.plan.desired for batch in batches) / (200 * 12)
+    weights = np.mean([batch.plan.weights for batch in batches], axis=0)
+    assert (np.abs(drawn - weights) < 4 * np.sqrt(weights * (1 - weights) / (200 * 12))).all()
+
+
+def test_without_ratios_the_easy_task_takes_the_batch() -> None:
+    batches = run(RatioPreservingSampler(num_groups=24, preserve_ratio=False), (0.9, 0.5, 0.1), 50)
+    trained = sum(batch.group_ledger.trained for batch in batches)
+    assert trained[0] > 2 * trained[2]
+
+
+def test_the_budget_of_rounds_ends_a_step() -> None:
+    sampler = RatioPreservingSampler(num_groups=8, oversampling=1.0, max_rounds=1)
+    batches = run(sampler, (0.1, 0.1), 20)
+    assert max(batch.plan.rounds for batch in batches) == 2
+    assert any(batch.is_filler.any() for batch in batches)
+    for batch in batches:
+        assert len(batch.groups) == 8
+        assert batch.group_ledger.trained.sum() + batch.is_filler.sum() == 8
+
+
+def test_with_nothing_accepted_the_whole_batch_is_filler() -> None:
+    batches = run(RatioPreservingSampler(num_groups=4, oversampling=1.0, max_rounds=0), (0.0, 0.0), 2)
+    assert all(batch.is_filler.all() for batch in batches)
+    assert all(batch.group_ledger.filtered.sum() == 4 for batch in batches)
+
+
+def test_filtered_groups_have_their_reason() -> None:
+    batches = run(RatioPreservingSampler(num_groups=8, oversampling=3.0), (0.0,), 10)
+    filtered = sum(batch.group_ledger.filtered for batch in batches)[0]
+    by_reason = dict(zip(REASONS, filtered.tolist(), strict=True))
+    assert by_reason["solved"] > 0
+    assert by_reason["failed"] > 0
+    assert by_reason["unscored"] > 0
+    assert by_reason["constant"] == by_reason["informative"] == 0
+
+
+def test_the_oldest_carried_groups_train_first() -> None:
+    sampler = RatioPreservingSampler(num_groups=4, oversampling=3.0, max_surplus_age=2)
+    for batch in run(sampler, (1.0,), 6)[2:]:
+        trained = [group.generation for group in batch.groups]
+        assert trained == sorted(trained)
+        assert all(group.generation >= trained[-1] for group in batch.surplus)

@@ -1,0 +1,99 @@
+"""The page of errors: each of its texts is raised by the library and matched by a test, and none is missing."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import trl_mtgrpo
+from trl_mtgrpo.failures import RewardFailures
+from trl_mtgrpo.rewards import TaskReward
+
+
+PACKAGE = Path(trl_mtgrpo.__file__).parent
+ROOT = Path(__file__).parent.parent
+ANY = "…"
+# Called by themselves these refuse arguments in the same form; the page has one sentence for all of them.
+OF_THEIR_OWN = ("weighting", "sampling", "report", "__main__.py", "__init__.py", "forecast.py")
+
+
+def template(node: ast.AST) -> str:
+    """A message with a mark for each value in it."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(part.value if isinstance(part, ast.Constant) else ANY for part in node.values)
+    if isinstance(node, ast.BinOp):
+        return template(node.left) + template(node.right)
+    return ANY
+
+
+def raised() -> dict[str, str]:
+    """Messages that are raised directly, with their place."""
+    messages = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if path.relative_to(PACKAGE).parts[0] in OF_THEIR_OWN:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and node.exc.args:
+                message = template(node.exc.args[0])
+                if message != ANY:
+                    messages[message] = f"{path.name}:{node.lineno}"
+    return messages
+
+
+def of_rewards() -> set[str]:
+    """Messages of reward functions, which are recorded before they are raised."""
+
+    def fail(**kwargs: object) -> list[float]:
+        raise KeyError("x")
+
+    def late(**kwargs: object) -> list[float]:
+        while True:
+            pass
+
+    found = set()
+    for function in (fail, late, lambda **_: [], lambda **_: [float("nan")]):
+        failures = RewardFailures()
+        reward = TaskReward(function, "T", 0, "T/f", failures, timeout=0.05)
+        reward(prompts=["p"], task_id=[0], completions=["c"])
+        found |= {failure.message for failure in failures.take()}
+    return found
+
+
+def entries() -> list[str]:
+    """First cells of the tables above the warnings."""
+    text = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8").split("## Warnings")[0]
+    cells = [line.split(" | ")[0].removeprefix("| ") for line in text.splitlines() if line.startswith("| ")]
+    return [cell for cell in cells if cell != "message"]
+
+
+def pattern(text: str) -> re.Pattern[str]:
+    """What begins like `text`, anything in place of its marks."""
+    return re.compile(".*?".join(re.escape(part) for part in text.removesuffix(ANY).split(ANY)), re.DOTALL)
+
+
+def test_the_page_has_entries() -> None:
+    assert len(entries()) > 50
+
+
+@pytest.mark.parametrize("entry", entries())
+def test_an_entry_is_the_beginning_of_a_message(entry: str) -> None:
+    messages = {*raised(), *of_rewards()}
+    assert any(pattern(entry).match(message) for message in messages)
+
+
+@pytest.mark.parametrize("message", raised())
+def test_a_message_is_on_the_page(message: str) -> None:
+    assert any(pattern(entry).match(message) for entry in entries()), raised()[message]
+
+
+@pytest.mark.parametrize("entry", entries())
+def test_a_test_matches_the_text_of_an_entry(entry: str) -> None:
+    tests = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "tests").rglob("test_*.py")))
+    plain = re.sub(r'"\n\s*r?f?"', "", tests).replace("\\", "").replace(".*", ANY)
+    words = [word for part in entry.replace(". Change", f"{ANY} Change").split(ANY) for word in [part.strip()] if word]
+    windows = {" ".join(part.split()[i : i + 3]) for part in words for i in range(max(len(part.split()) - 2, 1))}
+    # Names in front of a constraint are parameters of some tests, so any three words in a row will do.
+    assert any(len(window) >= 8 and window in plain for window in windows)

@@ -1,0 +1,105 @@
+"""vLLM generates a round in one call, is sent new weights once per step, and its log-probabilities reach the loss."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.vllm_cpu.fake_server import fake_server
+
+
+pytestmark = pytest.mark.vllm
+
+WORKER = Path(__file__).parent / "worker.py"
+
+
+def start(scenario: str, folder: Path, *options: str) -> dict[str, Any]:
+    root = str(WORKER.parent.parent.parent)
+    environment = os.environ | {"PYTHONPATH": root, "HF_HUB_OFFLINE": "1", "CI": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
+    ended = subprocess.run(
+        [sys.executable, str(WORKER), scenario, str(folder), *options],
+        cwd=root,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    result = folder / "result.json"
+    if not result.exists():
+        raise RuntimeError(f"the worker must write a result, got code {ended.returncode}.\n{ended.stderr[-4000:]}")
+    return json.loads(result.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def colocated(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, Any]]:
+    """Each scenario is run once: an engine takes half a minute to start."""
+    runs: dict[str, dict[str, Any]] = {}
+
+    def run(scenario: str) -> dict[str, Any]:
+        if scenario not in runs:
+            runs[scenario] = start(scenario, tmp_path_factory.mktemp(scenario))
+        return runs[scenario]
+
+    return run
+
+
+SCENARIOS = ["corrected", "corrected_tokens", "uncorrected"]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_every_round_is_one_call_after_one_sync_per_step(
+    scenario: str, colocated: Callable[[str], dict[str, Any]]
+) -> None:
+    found = colocated(scenario)
+    for batch in found["batches"]:
+        calls = [kind for kind, step, _ in found["calls"] if step == batch["step"]]
+        assert calls == ["sync"] + ["generate"] * batch["rounds"]
+    assert max(batch["rounds"] for batch in found["batches"]) > 1
+    assert sum(rows for _, _, rows in found["calls"]) == 4 * found["generated"]
+    assert found["imbalance"] == [0] * 6
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_sampling_log_probabilities_reach_the_loss_through_replay_and_carry_over(
+    scenario: str, colocated: Callable[[str], dict[str, Any]]
+) -> None:
+    batches = colocated(scenario)["batches"]
+    assert any(any(batch["carried"]) for batch in batches)
+    assert max(batch["sampling_difference"] for batch in batches) < 1e-6
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS[:2])
+def test_the_correction_relates_every_row_to_the_sampling_policy(
+    scenario: str, colocated: Callable[[str], dict[str, Any]]
+) -> None:
+    found = colocated(scenario)
+    assert all(batch["has_ratio"] for batch in found["batches"])
+    ratios = [line["sampling/importance_sampling_ratio/mean"] for line in found["logs"] if "sampling/rounds" in line]
+    assert len(ratios) == len(found["batches"])
+    assert all(0.5 < ratio < 2.0 for ratio in ratios)
+
+
+def test_without_correction_carried_rows_keep_the_log_probabilities_of_the_engine(
+    colocated: Callable[[str], dict[str, Any]],
+) -> None:
+    batches = colocated("uncorrected")["batches"]
+    assert not any(batch["has_ratio"] for batch in batches)
+    assert max(batch["old_difference_carried"] for batch in batches) < 1e-6
+
+
+def test_server_mode_asks_for_each_group_once(tmp_path: Path) -> None:
+    with fake_server() as (address, requests):
+        found = start("server", tmp_path, "--base-url", address)
+    asked = [body for path, body in requests if path == "/v1/completions"]
+    assert {body["n"] for body in asked} == {4}
+    assert sum(len(body["prompt"]) for body in asked) == found["generated"]
+    assert len(asked) == sum(batch["rounds"] for batch in found["batches"])
+    for batch in found["batches"]:
+        assert [kind for kind, step, _ in found["calls"] if step == batch["step"]].count("sync") == 1
+    assert max(batch["sampling_difference"] for batch in found["batches"]) < 1e-6
+    assert found["imbalance"] == [0] * 6

@@ -1,0 +1,157 @@
+"""One run with vLLM generating, whose observations are written to a file: an engine lives as long as its process."""
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from tests.tiny import three_tasks, tiny_config, tiny_tokenizer
+from trl_mtgrpo import MultiTaskGRPOTrainer
+from trl_mtgrpo.rollouts import LOGPROBS
+
+
+# The changes to the tiny settings: 16 rows per generation batch, two updates each.
+SCENARIOS: dict[str, dict[str, Any]] = {
+    "corrected": {},
+    "corrected_tokens": {
+        "vllm_importance_sampling_mode": "token_truncate",
+        "per_device_train_batch_size": 16,
+        "steps_per_generation": 1,
+        "oversampling": 2.0,
+    },
+    "uncorrected": {"vllm_importance_sampling_correction": False},
+    "server": {"vllm_mode": "server"},
+}
+
+
+class RecordingTrainer(MultiTaskGRPOTrainer):
+    """Remembers what reached the loss of each generation batch."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        self.batches: list[dict[str, Any]] = []
+        super().__init__(**kwargs)
+
+    def _prepare_for_loss(self, batch: Any) -> dict[str, Any]:
+        inputs = super()._prepare_for_loss(batch)
+        rollouts = [rollout for group in batch.groups for rollout in group.rollouts]
+        logps = [rollout.fields[LOGPROBS] for rollout in rollouts]
+        width = inputs["completion_ids"].size(1)
+        expected = torch.zeros(len(logps), width)
+        for i, row in enumerate(logps):
+            expected[i, : len(row)] = torch.tensor(row)
+        is_carried = [group.generation < self.multi_task_state.generation - 1 for group in batch.groups]
+        rows = torch.tensor(is_carried).repeat_interleave(self.num_generations)
+        mask = inputs["completion_mask"].bool()
+        self.batches.append(
+            {
+                "step": self.state.global_step,
+                "rounds": batch.plan.rounds,
+                "carried": is_carried,
+                "sampling_difference": _largest((inputs["sampling_per_token_logps"] - expected)[mask]),
+                "old_difference_carried": _largest((inputs["old_per_token_logps"] - expected)[mask & rows[:, None]])
+                if "old_per_token_logps" in inputs
+                else None,
+                "has_ratio": "importance_sampling_ratio" in inputs,
+            }
+        )
+        return inputs
+
+
+def _wide_model() -> Qwen2ForCausalLM:
+    """As small as vLLM's CPU attention takes it: heads of 32."""
+    torch.manual_seed(0)
+    return Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=98,
+            hidden_size=64,
+            intermediate_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            max_position_embeddings=128,
+            pad_token_id=0,
+            bos_token_id=1,
+            eos_token_id=1,
+        )
+    )
+
+
+def _largest(values: torch.Tensor) -> float:
+    return float(values.abs().max()) if values.numel() else 0.0
+
+
+def run(scenario: str, folder: Path, base_url: str | None) -> dict[str, Any]:
+    model = folder / "model"
+    _wide_model().save_pretrained(model)
+    tokenizer = tiny_tokenizer()
+    tokenizer.save_pretrained(model)
+    settings = {
+        "per_device_train_batch_size": 8,
+        "steps_per_generation": 2,
+        "max_steps": 6,
+        "use_vllm": True,
+        "vllm_mode": "colocate",
+        "vllm_max_model_length": 128,
+        "vllm_gpu_memory_utilization": 0.1,
+        "vllm_server_base_url": base_url,
+    }
+    trainer = RecordingTrainer(
+        model=str(model),
+        tasks=three_tasks(),
+        args=tiny_config(folder, **(settings | SCENARIOS[scenario])),
+        processing_class=tokenizer,
+    )
+    calls: list[tuple[str, int, int]] = []
+    generation = trainer.vllm_generation
+    sync, generate = generation.sync_weights, generation.generate
+
+    def counted_sync() -> None:
+        calls.append(("sync", trainer.state.global_step, 0))
+        sync()
+
+    def counted_generate(**kwargs: Any) -> Any:
+        calls.append(("generate", trainer.state.global_step, len(kwargs["prompts"])))
+        return generate(**kwargs)
+
+    with mock.patch.multiple(generation, sync_weights=counted_sync, generate=counted_generate):
+        trainer.train()
+    state = trainer.multi_task_state
+    return {
+        "batches": trainer.batches,
+        "calls": calls,
+        "imbalance": state.groups.imbalance.tolist() + state.tokens.imbalance.tolist(),
+        "generated": int(state.groups.generated.sum()),
+        "logs": trainer.state.log_history,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("scenario", choices=SCENARIOS)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--base-url")
+    arguments = parser.parse_args()
+    if arguments.base_url is None:
+        import vllm._custom_ops as ops
+
+        # This backend packs linear weights for oneDNN and drops the originals, which a weight sync writes to.
+        ops._supports_onednn = False
+    else:
+        from trl.generation import vllm_client
+
+        # Weights travel over NCCL, which a CPU does not have; the server's other endpoints are real requests.
+        client = vllm_client.VLLMClient
+        client.init_communicator = lambda self, device: None
+        client.update_named_params = lambda self, metadata, params: [None for _ in params]
+    result = run(arguments.scenario, arguments.folder, arguments.base_url)
+    (arguments.folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
