@@ -15,18 +15,22 @@ help:  ## list the targets
 $(BIN)/.installed: setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[reasoning-gym,report]"
+	touch $@
+
+$(BIN)/.installed-test: $(BIN)/.installed
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[test]"
 	touch $@
 
-$(BIN)/.installed-dev: $(BIN)/.installed
+$(BIN)/.installed-dev: $(BIN)/.installed-test
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $@
 
 train: $(BIN)/.installed  ## train three reasoning tasks on this machine and draw the result
-	$(BIN)/accelerate launch --config_file accelerate_configs/single_cpu.yaml examples/train_three_task.py
+	$(BIN)/accelerate launch examples/train_three_task.py
 
-test: $(BIN)/.installed  ## run the tests
-	$(BIN)/python -m pytest -q -m "not slow and not vllm"
+test: $(BIN)/.installed-test  ## run the tests
+	$(BIN)/python -m pytest -q -n 2 -m "not slow and not vllm"
 
 test-numpy: $(BIN)/.installed-numpy  ## run the numpy tests where only numpy, pytest and hypothesis are installed
 	$(VENV)-numpy/bin/python -m pytest -q tests/weighting tests/sampling
@@ -40,12 +44,12 @@ test-slow: $(BIN)/.installed-dev  ## run the long tests: launches, ZeRO, kills, 
 	$(BIN)/python -m pytest -q -m "slow and not vllm"
 
 test-vllm:  ## build the vLLM environment for the CPU and run its tests
-	bash tests/vllm_cpu/run.sh
+	$(PYTHON) tests/vllm_cpu/environment.py --folder .venv-vllm
 
 test-trl-versions:  ## run the contract tests in one environment per TRL release
 	$(PYTHON) benchmarks/trl_versions.py
 
-fuzz: $(BIN)/.installed  ## at least 10,000 generated cases
+fuzz: $(BIN)/.installed-test  ## at least 10,000 generated cases
 	$(BIN)/python -m pytest -q tests/fuzz --hypothesis-profile=fuzz
 
 style: $(BIN)/.installed-dev  ## format

@@ -23,13 +23,18 @@ EXTRAS = {
 EXTRAS["test"] = [
     "pytest>=8",
     "pytest-timeout>=2.3",
+    "pytest-xdist>=3.6",
     "hypothesis>=6.100",
+    "nbclient>=0.10",
+    "nbformat>=5.10",
+    "ipykernel>=6.29",
+    "tensorboard>=2.18",
     *EXTRAS["peft"],
     *EXTRAS["reasoning-gym"],
     *EXTRAS["report"],
 ]
 EXTRAS["docs"] = ["mkdocs>=1.6", "mkdocs-material>=9.5"]
-EXTRAS["dev"] = [*EXTRAS["test"], *EXTRAS["deepspeed"], *EXTRAS["docs"], "ruff>=0.14", "mypy>=1.15", "pre-commit>=4"]
+EXTRAS["dev"] = [*EXTRAS["test"], *EXTRAS["deepspeed"], *EXTRAS["docs"], "trackio>=0.5", "ruff>=0.14", "mypy>=1.15", "pre-commit>=4"]
 
 setup(
     name="trl_mtgrpo",

@@ -4,8 +4,9 @@ Does it work: every method of the paper on small worlds, over steps, generated c
     python benchmarks/learning.py --world three --seeds 0 1 2 3 4 --processes 2
     python benchmarks/learning.py --table
 
-Each run is a process of one thread with the public trainer and writes one JSON file; runs that are there are skipped, so a
-killed benchmark goes on where it stopped. Each seed has its own warm start, prompt order and sampling, shared by all methods.
+Each run is a process of one thread with the public trainer and writes one JSON file; runs that are there are skipped,
+so a killed benchmark goes on where it stopped. Each seed has its own warm start, prompt order and sampling, shared by
+all methods.
 """
 
 import argparse

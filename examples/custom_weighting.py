@@ -35,7 +35,7 @@ class DistanceToGoal:
 
 
 def simulated_learning(weighting: DistanceToGoal, num_steps: int = 200) -> np.ndarray:
-    """Accuracies of three tasks that learn at different speeds, each in proportion to its weight; shape `(steps, 3)`."""
+    """Accuracies of three tasks that learn in proportion to their weights, at different speeds; shape `(steps, 3)`."""
     speed, accuracy = np.array([0.10, 0.05, 0.02]), np.array([0.5, 0.3, 0.1])
     state, curve = weighting.init(3), []
     for _ in range(num_steps):

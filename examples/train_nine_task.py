@@ -3,8 +3,8 @@ Trains one model on easy, medium and hard countdown, zebra puzzles and arc_1d: w
 
     accelerate launch examples/train_nine_task.py
 
-trains the tiny model on eight tasks, three families by level, since it finds no skill in the ninth, countdown with four
-numbers (`tiny_world.WORLDS["stress"]` keeps it). With `--model_name_or_path` it is the paper's Experiment 2.
+trains the tiny model on eight tasks, three families by level, since it finds no skill in the ninth, countdown with
+four numbers (`tiny_world.WORLDS["stress"]` keeps it). With `--model_name_or_path` it is the paper's Experiment 2.
 """
 
 from train_three_task import LAPTOP, PAPER, run

@@ -3,14 +3,14 @@ Trains one model on countdown, zebra puzzles and arc_1d with Multi-Task GRPO.
 
     accelerate launch examples/train_three_task.py
 
-needs no GPU, no network and no argument: it warm-starts a tiny model on generated puzzles, so that the three tasks differ
-in strength, and then trains it. With a model of the Hub it uses the paper's prompts and settings (Section 6, three tasks):
+needs no GPU, no network and no argument: it warm-starts a tiny model on generated puzzles, so that the three tasks
+differ in strength, and then trains it. With a model of the Hub it uses the paper's prompts and settings (Section 6):
 
     accelerate launch --config_file accelerate_configs/deepspeed_zero3.yaml examples/train_three_task.py \
         --model_name_or_path Qwen/Qwen2.5-3B --use_vllm --vllm_mode colocate
 
-Every field of `MultiTaskGRPOConfig` is an argument, `--config file.yaml` reads them from a file, and `--method grpo` (or
-dapo, sec_grpo, sec_dapo) trains one of the methods that the paper compares with.
+Every field of `MultiTaskGRPOConfig` is an argument, `--config file.yaml` reads them from a file, and `--method grpo`
+(or dapo, sec_grpo, sec_dapo) trains one of the methods that the paper compares with.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from datasets import Dataset
 from rich.console import Console
 from rich.table import Table
 from tiny_world import WORLDS, tiny_task_reward, tiny_task_rows, warm_start
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, ProgressCallback
 from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 
 from trl_mtgrpo import MultiTaskGRPOConfig, MultiTaskGRPOTrainer, Task, reasoning_gym_task
@@ -47,7 +47,7 @@ LAPTOP: dict[str, Any] = {
     "eval_steps": 30,
     "num_generations_eval": 4,
     "per_device_eval_batch_size": 400,
-    "logging_steps": 5,
+    "logging_steps": 10,
     "save_strategy": "no",
     "report_to": "none",
 }
@@ -109,6 +109,17 @@ def paper_tasks(levels: Sequence[str], script: ScriptArguments) -> list[Task]:
     ]
 
 
+class QuietProgress(ProgressCallback):
+    """A progress bar with one line per evaluation, in place of every logged number."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        if state.is_world_process_zero and logs and "eval_worst_task_accuracy" in logs:
+            suffix = "/accuracy"
+            tasks = {key[len("eval_tasks/") : -len(suffix)]: logs[key] for key in logs if key.endswith(suffix)}
+            line = "  ".join(f"{name} {value:.3f}" for name, value in tasks.items())
+            print(f"\nstep {state.global_step}: {line}  worst {logs['eval_worst_task_accuracy']:.3f}", flush=True)
+
+
 def show_result(trainer: MultiTaskGRPOTrainer) -> None:
     """Prints what became of each task, and draws the run."""
     history = trainer.state.log_history
@@ -121,14 +132,12 @@ def show_result(trainer: MultiTaskGRPOTrainer) -> None:
     for column in ("before", "after", "weight", "filtered", "groups generated", "groups trained"):
         table.add_column(column, justify="right")
     for k, (name, weight) in enumerate(trainer.task_weights.items()):
-        key = f"tasks/{name}/filtered_ratio"
-        filtered = [log[key] for log in history if log.get(key) is not None]
         table.add_row(
             name,
             f"{first[f'eval_tasks/{name}/accuracy']:.3f}",
             f"{last[f'eval_tasks/{name}/accuracy']:.3f}",
             f"{weight:.2f}",
-            f"{sum(filtered) / len(filtered):.2f}",
+            f"{state.groups.filtered[k].sum() / max(state.groups.generated[k], 1):.2f}",
             f"{state.groups.generated[k]:,}",
             f"{state.groups.trained[k]:,}",
         )
@@ -162,6 +171,9 @@ def run(world: str, tiny_settings: dict[str, Any], paper_settings: dict[str, Any
             "quantization_config": get_quantization_config(model_args),
         }
     trainer = MultiTaskGRPOTrainer(model=model, tasks=tasks, args=args, **options)
+    if not args.disable_tqdm:
+        trainer.remove_callback(ProgressCallback)
+        trainer.add_callback(QuietProgress)
     trainer.train()
     trainer.save_model()
     trainer.save_state()

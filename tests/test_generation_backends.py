@@ -1,11 +1,11 @@
-"""What is said about generation backends, tools and environments before any is started."""
+"""What is said about generation backends before one is started."""
 
 import logging
 from pathlib import Path
 
 import pytest
 
-from tests.tiny import contains_a, rows, three_tasks, tiny_config, tiny_model
+from tests.tiny import three_tasks, tiny_config, tiny_model
 from trl_mtgrpo.run_plan import plan_run
 
 
@@ -31,18 +31,3 @@ def test_nothing_is_said_where_weights_travel_once(
     with caplog.at_level(logging.WARNING, logger="trl_mtgrpo"):
         plan(tmp_path, **changes)
     assert "vllm_enable_sleep_mode" not in caplog.text
-
-
-@pytest.mark.parametrize("name", ["tools", "environment_factory"])
-def test_tools_and_environments_are_refused_with_tasks(name: str, tmp_path: Path) -> None:
-    with pytest.raises(
-        ValueError, match=rf"`{name}` must be left out of multi-task training.*inside a `rollout_func`"
-    ):
-        plan_run(tiny_model(), None, tiny_config(tmp_path), None, None, three_tasks(), {name: [print]})
-
-
-@pytest.mark.parametrize("name", ["tools", "environment_factory"])
-def test_tools_and_environments_without_tasks_are_left_to_the_host(name: str, tmp_path: Path) -> None:
-    plan = plan_run(tiny_model(), [contains_a], tiny_config(tmp_path), rows("p"), None, None, {name: [print]})
-    assert plan.mixture is None
-    assert plan.host_arguments["reward_funcs"] == [contains_a]
