@@ -34,7 +34,15 @@ EXTRAS["test"] = [
     *EXTRAS["report"],
 ]
 EXTRAS["docs"] = ["mkdocs>=1.6", "mkdocs-material>=9.5"]
-EXTRAS["dev"] = [*EXTRAS["test"], *EXTRAS["deepspeed"], *EXTRAS["docs"], "trackio>=0.5", "ruff>=0.14", "mypy>=1.15", "pre-commit>=4"]
+EXTRAS["dev"] = [
+    *EXTRAS["test"],
+    *EXTRAS["deepspeed"],
+    *EXTRAS["docs"],
+    "trackio>=0.5",
+    "ruff>=0.14",
+    "mypy>=1.15",
+    "pre-commit>=4",
+]
 
 setup(
     name="trl_mtgrpo",

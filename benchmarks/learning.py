@@ -182,7 +182,8 @@ def run_all(args: argparse.Namespace) -> None:
         for process in [p for p in running if p.poll() is not None]:
             job = running.pop(process)
             state = "done" if process.returncode == 0 else f"FAILED ({process.returncode})"
-            print(f"[{total - len(waiting) - len(running)}/{total}] {job[0]} {job[1]} seed {job[2]}: {state}", flush=True)
+            done = total - len(waiting) - len(running)
+            print(f"[{done}/{total}] {job[0]} {job[1]} seed {job[2]}: {state}", flush=True)
         time.sleep(1.0)
 
 

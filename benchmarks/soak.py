@@ -20,9 +20,9 @@ from transformers import TrainerCallback
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.tiny import three_tasks, tiny_trainer  # noqa: E402
-from trl_mtgrpo import ImprovementAwareWeighting, TaskSignal  # noqa: E402
-from trl_mtgrpo.state import STATE_FILE, start_state, write_state  # noqa: E402
+from tests.tiny import three_tasks, tiny_trainer
+from trl_mtgrpo import ImprovementAwareWeighting, TaskSignal
+from trl_mtgrpo.state import STATE_FILE, start_state, write_state
 
 
 class MemoryLog(TrainerCallback):

@@ -112,9 +112,6 @@ def format_ledger(names: tuple[str, ...], groups: RolloutLedger, tokens: Rollout
     rows = [[name, *(f"{int(column[k]):,}" for column in columns)] for k, name in enumerate(names)]
     rows.append(["all tasks", *(f"{int(column.sum()):,}" for column in columns)])
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])])
-        for row in [header, *rows]
-    ]
+    lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in [header, *rows]]
     lines.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join(lines)

@@ -48,10 +48,10 @@ class ImprovementAwareWeighting:
         cap (`float`, *optional*, defaults to `1.0`):
             Greatest share of a task. The paper has none.
         absent_improvement (`str`, *optional*, defaults to `"zero"`):
-            The improvement of a task without a group in the trained batch. `"zero"` (paper and released code) is the sum
-            over no sequences: beside tasks at the clip, a task that is seldom sampled gains weight, which keeps every
-            task in the run. `"neutral"` gives it the weight-averaged improvement of the others, so that absence moves
-            no relative weight; with a summed and clipped improvement little but the reward term is then left.
+            The improvement of a task without a group in the trained batch. `"zero"` (paper and released code) is the
+            sum over no sequences: beside tasks at the clip, a task that is seldom sampled gains weight, which keeps
+            every task in the run. `"neutral"` gives it the weight-averaged improvement of the others, so that absence
+            moves no relative weight; with a summed and clipped improvement little but the reward term is then left.
 
     Raises:
         ValueError: If an argument is out of range.
