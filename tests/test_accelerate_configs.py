@@ -10,7 +10,6 @@ ROOT = Path(__file__).parent.parent
 FOLDERS = (ROOT / "accelerate_configs", ROOT / "tests" / "distributed")
 KINDS = {
     "single_gpu": ("NO", None),
-    "single_cpu": ("NO", None),
     "multi_gpu": ("MULTI_GPU", None),
     "deepspeed_zero2": ("DEEPSPEED", 2),
     "deepspeed_zero3": ("DEEPSPEED", 3),

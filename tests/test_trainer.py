@@ -445,3 +445,21 @@ def test_what_is_not_supported_is_refused(option: str, value: Any, tmp_path: Pat
             processing_class=tiny_tokenizer(),
             **{option: value},
         )
+
+
+def test_a_row_with_an_outcome_but_no_reward_does_not_train(tmp_path):
+    def no_reward(completions, **kwargs):
+        return [None] * len(completions)
+
+    def outcome(completions, **kwargs):
+        return [float(i % 2) for i in range(len(completions))]
+
+    task = Task("silent", rows("s"), no_reward, outcome_func=outcome)
+    other = Task("easy", rows("e"), contains_digit, success_threshold=1.0)
+    trainer = MultiTaskGRPOTrainer(
+        model=tiny_model(), tasks=[task, other], args=tiny_config(tmp_path), processing_class=tiny_tokenizer()
+    )
+    trainer.train()
+    ledger = trainer.multi_task_state.groups
+    assert ledger.trained[0] == 0
+    assert ledger.filtered[0, REASONS.index("unscored")] == ledger.generated[0] > 0

@@ -277,6 +277,9 @@ class MultiTaskGRPOTrainer(GRPOTrainer):
         # A reward model scores every row; its column counts for its own task only.
         foreign = torch.from_numpy(self.mixture.column_task[None, :] != task_ids[:, None]).to(rewards.device)
         rewards = rewards.masked_fill(foreign, torch.nan)
+        # An outcome alone is no reward: the host would train on it as 0.
+        unscored = np.isnan(self.mixture.task_rewards(rewards.float().cpu().numpy(), task_ids))
+        rewards = rewards.masked_fill(torch.from_numpy(unscored[:, None]).to(rewards.device), torch.nan)
         if self._evaluation is not None:
             self._evaluation.add(rewards.float().cpu().numpy(), task_ids, lengths)
         return rewards
