@@ -58,7 +58,9 @@ setup(
         "numpy>=1.26",
         "torch>=2.6",
         # Private hooks of the trainer are overridden: the range is what `make test-trl-versions` shows.
-        "trl>=1.16,<2",
+        # 1.15.0 cannot train on a CPU without Triton.
+        "trl>=1.14,!=1.15.0,<2",
+        "requests>=2.31",  # imported by TRL 1.14 and not declared
         "transformers>=5.8",
         "accelerate>=1.10",
         "datasets>=4.0",
