@@ -148,7 +148,9 @@ def show_result(trainer: MultiTaskGRPOTrainer) -> None:
     page = write_report(read_runs([str(output)]), output / "report", f"{table.title}")
     console = Console()
     console.print(table)
+    seconds = next(log["train_runtime"] for log in reversed(history) if "train_runtime" in log)
     console.print("before, after: accuracy on held-out prompts, sampled at temperature 1")
+    console.print(f"training with its evaluations took {seconds / 60:.1f} minutes")
     console.print(f"model: {output}   pictures: {page.parent}   page: {page}")
 
 

@@ -287,10 +287,16 @@ def test_correctness_is_threshold_outcome_or_scaled_reward():
 
 
 def test_rewards_outside_the_range_are_cut_with_a_warning_that_says_how_to_end_it():
-    tasks = TaskMixture([Task("a", data(), one)])
+    tasks = TaskMixture([Task("a", data(), one), Task("b", data(), one)])
     with pytest.warns(UserWarning, match=r"task 'a' leave its `reward_range` \(0.0, 1.0\).*a `success_threshold`"):
-        result = tasks.correctness(np.array([[5.0], [-1.0]]), np.array([0, 0]))
+        result = tasks.correctness(np.array([[5.0, NAN], [-1.0, NAN]]), np.array([0, 0]))
     assert result.tolist() == [1.0, 0.0]
+
+
+def test_a_single_task_is_not_told_to_give_its_range(recwarn):
+    tasks = TaskMixture([Task("a", data(), one)])
+    assert tasks.correctness(np.array([[5.0], [-1.0]]), np.array([0, 0])).tolist() == [1.0, 0.0]
+    assert not recwarn.list
 
 
 scores = st.lists(st.floats(0, 1), min_size=5, max_size=5)

@@ -427,7 +427,8 @@ class TaskMixture:
             else:
                 low, high = task.reward_range
                 scaled = (values - low) / (high - low)
-                if np.any((scaled < -1e-6) | (scaled > 1 + 1e-6)):
+                # A single task is compared with no other, so its units favour nobody.
+                if self.num_tasks > 1 and np.any((scaled < -1e-6) | (scaled > 1 + 1e-6)):
                     warnings.warn(
                         f"rewards of task '{task.name}' leave its `reward_range` {task.reward_range} and are cut to "
                         "it. Give the task the range its rewards really have, or a `success_threshold`.",
