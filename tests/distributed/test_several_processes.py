@@ -62,6 +62,16 @@ def test_two_ranks_under_torchrun_take_the_same_decisions(launched: Callable[[st
 
 
 @pytest.mark.slow
+def test_the_improvement_of_two_ranks_is_the_change_of_their_loss(launched: Callable[[str, str], Results]) -> None:
+    first, second = (ranks["changes"] for ranks in launched("torchrun", "surrogate"))
+    assert len(first) == len(second) == 3
+    for (improvement, num_rows, decrease), (other_improvement, _, other_decrease) in zip(first, second, strict=True):
+        assert improvement == other_improvement
+        assert improvement / num_rows == pytest.approx((decrease + other_decrease) / 2, abs=1e-6)
+        assert abs(decrease) > 1e-4
+
+
+@pytest.mark.slow
 def test_accelerate_starts_the_same_run_as_torchrun(launched: Callable[[str, str], Results]) -> None:
     ranks = launched("cpu_ddp", "train")
     assert_ranks_agree(ranks)

@@ -63,6 +63,7 @@ SCENARIOS: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
         {"improvement_reduction": "mean", "beta": 0.04, "gradient_checkpointing": True},
         {"lora": True},
     ),
+    "surrogate": (tasks, {"loss_type": "grpo", "gradient_accumulation_steps": 2, "max_steps": 3}, {}),
     "uninformative": (lambda: tasks(constant_on_rank_one)[1:2], {"max_resampling_rounds": 2}, {}),
     "raise": (lambda: tasks(fails_on_rank_one), {}, {}),
     # Three groups of two rows on two ranks: one group straddles them, and no request is even by itself.
@@ -88,6 +89,7 @@ class RecordingTrainer(MultiTaskGRPOTrainer):
 
     def __init__(self, **kwargs: Any) -> None:
         self.record: dict[str, list[Any]] = {"selections": [], "fillers": [], "weights": [], "calls": []}
+        self.record |= {"losses": [], "changes": []}
         super().__init__(**kwargs)
 
     def _prepare_for_loss(self, batch: Any) -> dict[str, Any]:
@@ -95,6 +97,22 @@ class RecordingTrainer(MultiTaskGRPOTrainer):
         self.record["fillers"].append(batch.is_filler.tolist())
         self.record["weights"].append(list(self.task_weights.values()))
         return super()._prepare_for_loss(batch)
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        loss = super()._compute_loss(model, inputs)
+        self.record["losses"].append(float(loss))
+        return loss
+
+    def _measure(self, batch: Any, num_calls: int) -> Any:
+        """Keeps the measured change beside the change of this rank's loss on the same rows."""
+        change, window = super()._measure(batch, num_calls), len(batch.micro_batches)
+        before, after = sum(self.record["losses"][-window:]), 0.0
+        for inputs in batch.micro_batches:
+            old = inputs.get("old_per_token_logps", inputs["train_per_token_logps"])
+            with torch.no_grad():
+                after += float(super()._compute_loss(self.model, {**inputs, "old_per_token_logps": old}))
+        self.record["changes"].append([float(change.sums.sum()), int(change.counts.sum()), before - after])
+        return change
 
     def _generate(self, prompts: list[Any]) -> tuple[Any, ...]:
         if self._replay is None:
