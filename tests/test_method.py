@@ -15,7 +15,7 @@ from trl_mtgrpo import (
     Task,
     TaskMixture,
 )
-from trl_mtgrpo.method import build_judge, build_sampler, build_weighting, filters_groups
+from trl_mtgrpo.method import build_guard, build_judge, build_sampler, build_weighting, filters_groups
 from trl_mtgrpo.sampling import OUTCOMES
 
 
@@ -115,3 +115,14 @@ def test_a_filter_of_ones_own_must_answer_per_group(answer: Any, tmp_path: Path)
     groups = [column([1.0, 0.0], 0)] * 3
     with pytest.raises(ValueError, match=r"`group_filter` must return booleans of shape \(3,\), got"):
         judged(tmp_path, groups, [0, 0, 0], group_filter_function=lambda rewards: answer)
+
+
+def test_the_guard_watches_weights_that_follow_rewards(tmp_path):
+    guard = build_guard(tiny_config(tmp_path), num_tasks=3)
+    assert guard is not None
+    assert guard.large_share == 0.5
+    assert build_guard(tiny_config(tmp_path), num_tasks=2).large_share == 0.75
+    assert build_guard(tiny_config(tmp_path), num_tasks=1) is None
+    assert build_guard(tiny_config(tmp_path, plateau_guard=False), num_tasks=3) is None
+    for method in ("grpo", "dapo", "sec_grpo", "sec_dapo"):
+        assert build_guard(tiny_config(tmp_path, method=method), num_tasks=3) is None

@@ -107,9 +107,10 @@ class MultiTaskGRPOConfig(GRPOConfig):
             Step of SEC's value average.
         sec_temperature (`float`, *optional*, defaults to `0.2`):
             Temperature of SEC's softmax.
-        plateau_guard (`bool`, *optional*, defaults to `False`):
-            Whether to bound the weight of a task that holds a large share for long without improving. It is released
-            when it moves again. Reported as `tasks/<name>/held`.
+        plateau_guard (`bool`, *optional*, defaults to `True`):
+            Whether to bound the weight of a task that holds a large share for long without improving (not in the
+            paper). It is released when it moves again. Acts on weights that follow rewards (`"improvement_aware"` and
+            `"reward_only"`); reported as `tasks/<name>/held`. See [`PlateauGuard`].
 
         > Signals
 
@@ -206,7 +207,7 @@ class MultiTaskGRPOConfig(GRPOConfig):
     sec_alpha: float = field(default=0.5, metadata={"help": "Step of SEC's value average."})
     sec_temperature: float = field(default=0.2, metadata={"help": "Temperature of SEC's softmax."})
     plateau_guard: bool = field(
-        default=False, metadata={"help": "Bound the weight of a task that takes much and does not improve."}
+        default=True, metadata={"help": "Bound the weight of a task that takes much and does not improve."}
     )
 
     improvement_source: str = field(

@@ -13,6 +13,7 @@ from .tasks import TaskMixture
 from .weighting import (
     FixedWeighting,
     ImprovementAwareWeighting,
+    PlateauGuard,
     RewardOnlyWeighting,
     SelfEvolvingCurriculum,
     TaskWeighting,
@@ -63,6 +64,26 @@ def build_weighting(settings: MultiTaskGRPOConfig, names: tuple[str, ...]) -> Ta
         )
     total = sum(given.values())
     return FixedWeighting(weights=tuple(given[name] / total for name in names))
+
+
+def build_guard(settings: MultiTaskGRPOConfig, num_tasks: int) -> PlateauGuard | None:
+    """
+    The guard that the settings describe.
+
+    Args:
+        settings ([`MultiTaskGRPOConfig`]):
+            The run's settings.
+        num_tasks (`int`):
+            Number of tasks K. Of few tasks one always holds much: a share is large from half of the batch and from one
+            and a half times the uniform share on.
+
+    Returns:
+        [`PlateauGuard`] or `None`: `None` where it is off, or weights do not follow rewards.
+    """
+    follows_rewards = settings.task_weighting in ("improvement_aware", "reward_only")
+    if not settings.plateau_guard or not follows_rewards or num_tasks == 1:
+        return None
+    return PlateauGuard(large_share=max(0.5, 1.5 / num_tasks))
 
 
 def build_sampler(settings: MultiTaskGRPOConfig, num_groups: int, group_multiple: int) -> RatioPreservingSampler:

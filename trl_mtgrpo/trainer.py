@@ -30,7 +30,7 @@ from .evaluation import TaskEvaluation, check_evaluation_rows, evaluation_rows, 
 from .failures import RewardError, describe_failures
 from .improvement import MeasuredChange, measure_change
 from .loss_inputs import ClipRange, add_behaviour_policy, record_forward
-from .method import GroupFilter, build_judge, build_sampler, build_weighting, filters_groups
+from .method import GroupFilter, build_guard, build_judge, build_sampler, build_weighting, filters_groups
 from .metrics import batch_metrics
 from .model_card import extend_model_card, multi_task_section
 from .replay import Replay, build_replay
@@ -79,7 +79,7 @@ class MultiTaskGRPOTrainer(GRPOTrainer):
             A filter of your own: rewards of shape `(N, G)` to booleans of shape `(N,)`. It is applied on top of the
             rule that a group without advantages does not train.
         guard ([`PlateauGuard`], *optional*):
-            A guard of your own, in place of the default one with `plateau_guard=True`.
+            A guard of your own, in place of the configured one.
         baseline_accuracy (`dict[str, float]`, *optional*):
             Accuracy by task name for the relative change reported by evaluations.
         **kwargs:
@@ -187,7 +187,8 @@ class MultiTaskGRPOTrainer(GRPOTrainer):
         )
         self._updater = WeightUpdater(
             weighting=weighting or build_weighting(settings, names),
-            guard=guard or (PlateauGuard() if settings.plateau_guard else None),
+            # A strategy of the user's own is bounded only by a guard of the user's own.
+            guard=guard or (None if weighting else build_guard(settings, self.mixture.num_tasks)),
             settings=settings,
             names=names,
             num_generations=generations,
