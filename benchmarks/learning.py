@@ -82,7 +82,7 @@ def run_one(world: str, arm: str, seed: int, budget: int, cache_dir: str | None,
         tasks=tasks,
         processing_class=tokenizer,
         args=MultiTaskGRPOConfig(
-            output_dir=str(RESULTS / "tmp" / f"{world}-{arm}-{seed}"),
+            output_dir=str(RESULTS / "scratch" / f"{world}-{arm}-{seed}"),
             use_cpu=True,
             bf16=False,
             per_device_train_batch_size=num_groups * GENERATIONS,
@@ -303,7 +303,7 @@ def main() -> None:
         return
     if not args.table:
         run_all(args)
-    for folder in sorted(path for path in RESULTS.glob("*") if path.is_dir() and path.name != "tmp"):
+    for folder in sorted(path for path in RESULTS.glob("*") if path.is_dir() and path.name != "scratch"):
         print(table(folder.name, args.at_completions, args.at_steps))
 
 

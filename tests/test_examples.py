@@ -52,12 +52,17 @@ def test_a_strategy_of_ones_own_lifts_the_weakest_task_above_uniform_weights() -
     assert own.min() > custom_weighting.simulated_learning(Uniform())[-1].min()
 
 
-def test_the_embedded_default_trains_evaluates_and_draws(tmp_path, monkeypatch, capsys) -> None:
-    short = replace(tiny_world.WORLDS["three"], clean_steps=4, noisy_steps=1)
-    monkeypatch.setitem(tiny_world.WORLDS, "three", short)
+@pytest.mark.parametrize(
+    ("world", "preset"),
+    [("three", train_three_task.LAPTOP), ("eight", train_nine_task.LAPTOP_EIGHT)],
+    ids=["three tasks", "nine tasks"],
+)
+def test_the_embedded_default_trains_evaluates_and_draws(world, preset, tmp_path, monkeypatch, capsys) -> None:
+    short = replace(tiny_world.WORLDS[world], clean_steps=4, noisy_steps=1)
+    monkeypatch.setitem(tiny_world.WORLDS, world, short)
     for name in short.task_names:
         monkeypatch.setitem(tiny_world.TASKS, name, replace(tiny_world.TASKS[name], num_items=200))
-    settings = train_three_task.LAPTOP | {
+    settings = preset | {
         "max_steps": 2,
         "eval_steps": 2,
         "logging_steps": 1,
@@ -71,10 +76,10 @@ def test_the_embedded_default_trains_evaluates_and_draws(tmp_path, monkeypatch, 
     }
     arguments = ["--output_dir", tmp_path / "run", "--cache_dir", tmp_path / "cache"]
     arguments += ["--train_prompts", 40, "--eval_prompts", 6]
-    monkeypatch.setattr(sys, "argv", ["train_three_task.py", *map(str, arguments)])
-    train_three_task.run("three", settings, train_three_task.PAPER)
+    monkeypatch.setattr(sys, "argv", ["train.py", *map(str, arguments)])
+    train_three_task.run(world, settings, train_three_task.PAPER)
     printed = capsys.readouterr().out
-    for name in ("countdown", "zebra", "arc_1d", "worst task", "average", "before", "after"):
+    for name in (*short.task_names, "worst task", "average", "before", "after"):
         assert name in printed
     assert (tmp_path / "run" / "model.safetensors").exists()
     assert (tmp_path / "run" / "report" / "report.html").exists()
