@@ -18,7 +18,7 @@ from trl_mtgrpo.weighting import (
 
 
 # `MTGRPO_EXAMPLES=1000` runs the full battery.
-thorough = settings(max_examples=int(os.environ.get("MTGRPO_EXAMPLES", "20")), deadline=None)
+thorough = settings(max_examples=int(os.environ.get("MTGRPO_EXAMPLES", "8")), deadline=None)
 
 STRATEGIES = {
     "improvement_aware": ImprovementAwareWeighting(),
