@@ -93,12 +93,13 @@ RULES = {
     "no filter (GRPO)": Rule(lambda b: RatioPreservingSampler(b, oversampling=1.0, max_rounds=0), filters=False),
     "DAPO refill, 3B a round": Rule(lambda b: RatioPreservingSampler(b, oversampling=3.0, preserve_ratio=False)),
     "DAPO refill, sized by acceptance": Rule(lambda b: RatioPreservingSampler(b, preserve_ratio=False)),
-    "DAPO refill, sized, surplus carried": Rule(lambda b: RatioPreservingSampler(b, preserve_ratio=False), 1),
+    "DAPO refill, sized, surplus carried": Rule(lambda b: RatioPreservingSampler(b, preserve_ratio=False), 2),
     "MT-GRPO, released code": Rule(ReleasedRule),
     "MT-GRPO, Algorithm 2, not acceptance-aware": Rule(
         lambda b: RatioPreservingSampler(b, oversampling=3.0, acceptance_aware=False)
     ),
     "MT-GRPO, Algorithm 2": Rule(lambda b: RatioPreservingSampler(b, oversampling=3.0)),
     "this library, nothing carried": Rule(RatioPreservingSampler),
-    "this library": Rule(RatioPreservingSampler, 1),
+    "this library, carried for one step": Rule(RatioPreservingSampler, 1),
+    "this library": Rule(RatioPreservingSampler, 2),
 }

@@ -64,7 +64,7 @@ def train_and_predict(
     num_steps: int = 200,
     num_groups: int = 32,
     acceptance: Sequence[float] = (0.9, 0.5, 0.1),
-    max_surplus_age: int = 1,
+    max_surplus_age: int = 2,
     seed: int = 0,
 ) -> dict[str, Any]:
     """

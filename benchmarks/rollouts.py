@@ -134,7 +134,7 @@ def budgets(seeds: Sequence[int]) -> dict[str, dict[str, float]]:
             world = collapsing_world(seed)
             world = world._replace(tokens=np.ones(3))
             sampler = RatioPreservingSampler(32, max_rounds=rounds, max_tokens=groups)
-            result = simulate(world.weights, world.acceptance, sampler, max_surplus_age=1, seed=seed)
+            result = simulate(world.weights, world.acceptance, sampler, max_surplus_age=2, seed=seed)
             used = result.rounds / (rounds + 1) if groups is None else result.generated.sum(axis=1) / groups
             fits = (result.trained == result.desired).all(axis=1)
             most.append(float(used.max()))
@@ -158,7 +158,7 @@ def planner_cost(repeats: int = 30) -> list[dict[str, float]]:
         fresh = AcceptanceEstimate.init(num_tasks)
         learned = fresh.update(np.full(num_tasks, 60), np.full(num_tasks, 24))
         for belief, estimate in (("nothing known", fresh), ("60 groups seen", learned)):
-            sampler = replace(RatioPreservingSampler(num_groups), max_surplus_age=1)
+            sampler = replace(RatioPreservingSampler(num_groups), max_surplus_age=2)
             ledger = sampler.open(weights, rng)
             times = []
             for _ in range(repeats):

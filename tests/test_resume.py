@@ -37,7 +37,7 @@ def saved_state(checkpoint: Path) -> dict[str, Any]:
 
 ALIGNED = {"max_steps": 6}
 FOUR_STEPS = {"max_steps": 8, "per_device_train_batch_size": 4, "steps_per_generation": 4}
-SURPLUS = {"oversampling": 3.0}  # so that groups are carried at every cut
+SURPLUS = {"oversampling": 3.0, "max_surplus_age": 1}  # so that groups are carried at every cut
 TWO_BATCHES = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 8, "steps_per_generation": 4}
 CASES = {
     "first epoch": (3, {**ALIGNED}),
@@ -72,22 +72,30 @@ def test_a_resumed_run_equals_the_uninterrupted_one(case: str, tmp_path: Path) -
     assert len(later) < len(prompts)
 
 
+def plain_trainer(folder: Path, save_steps: int, size: int = 24) -> MultiTaskGRPOTrainer:
+    return MultiTaskGRPOTrainer(
+        model=tiny_model(),
+        reward_funcs=contains_digit,
+        train_dataset=rows("p", size=size),
+        args=tiny_config(folder, max_steps=10, save_strategy="steps", save_steps=save_steps),
+        processing_class=tiny_tokenizer(),
+    )
+
+
 @pytest.mark.parametrize("cut", [3, 8])
 def test_a_plain_run_resumes_exactly_also_after_its_first_epoch(cut: int, tmp_path: Path) -> None:
     # 24 rows, 4 prompts per step: 6 steps per epoch
-    def trainer() -> MultiTaskGRPOTrainer:
-        return MultiTaskGRPOTrainer(
-            model=tiny_model(),
-            reward_funcs=contains_digit,
-            train_dataset=rows("p", size=24),
-            args=tiny_config(tmp_path, max_steps=10, save_strategy="steps", save_steps=cut),
-            processing_class=tiny_tokenizer(),
-        )
-
-    straight, resumed = trainer(), trainer()
+    straight, resumed = plain_trainer(tmp_path, cut), plain_trainer(tmp_path, cut)
     straight.train()
     resumed.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{cut}"))
     assert list(differences(final_facts(straight), final_facts(resumed))) == []
+
+
+def test_a_plain_dataset_may_grow_between_runs_as_with_the_host(tmp_path: Path) -> None:
+    plain_trainer(tmp_path, 8).train()
+    grown = plain_trainer(tmp_path, 8, size=32)
+    grown.train(resume_from_checkpoint=str(tmp_path / "checkpoint-8"))
+    assert grown.state.global_step == 10
 
 
 class StopAt(TrainerCallback):
@@ -188,6 +196,28 @@ def test_tasks_change_on_request_and_the_log_says_what_becomes_of_them(
     assert f"{len(before.carried)} carried groups expire" in caplog.text
     assert (changed.multi_task_state.groups.imbalance == 0).all()
     assert changed.state.global_step == 8
+
+
+def test_a_dataset_of_another_size_is_refused_with_its_task(tmp_path: Path) -> None:
+    saved_run(tmp_path)
+    other = tiny_trainer(tmp_path, recorded_tasks([], size=29), max_steps=8)
+    expected = "`train_dataset` of task 'easy' must have the 30 rows of the checkpoint, got 29"
+    with pytest.raises(StateFileError, match=expected):
+        other.train(resume_from_checkpoint=True)
+
+
+def test_a_dataset_changes_its_size_on_request_and_carried_groups_expire(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = saved_run(tmp_path, **SURPLUS).multi_task_state
+    changed = tiny_trainer(tmp_path, recorded_tasks([], size=29), max_steps=8, allow_task_changes=True, save_steps=4)
+    with caplog.at_level(logging.WARNING):
+        changed.train(resume_from_checkpoint=True)
+    after = changed.multi_task_state
+    assert (before.num_rows, after.num_rows) == ((30, 30, 30), (29, 29, 29))
+    assert all(new > old for new, old in zip(after.cursors, before.cursors, strict=True))
+    assert "task 'easy' has 29 rows instead of 30" in caplog.text
+    assert f"{len(before.carried)} carried groups expire" in caplog.text
 
 
 def test_fixed_weights_come_from_the_settings_and_not_from_the_checkpoint(tmp_path: Path) -> None:

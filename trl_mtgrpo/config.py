@@ -149,7 +149,7 @@ class MultiTaskGRPOConfig(GRPOConfig):
             Largest inflation of a request (the paper's M_acc).
         max_resampling_rounds (`int`, *optional*, defaults to `10`):
             Rounds after the first one (the paper's N_rs; 2 in its nine-task runs).
-        max_surplus_age (`int`, *optional*, defaults to `1`):
+        max_surplus_age (`int`, *optional*, defaults to `2`):
             For how many steps an accepted group that was not needed is kept for training, with the
             log-probabilities of the policy that generated it. 0 discards it, as the paper does.
         max_generated_tokens (`int`, *optional*):
@@ -168,8 +168,9 @@ class MultiTaskGRPOConfig(GRPOConfig):
         > Resuming
 
         allow_task_changes (`bool`, *optional*, defaults to `False`):
-            Whether a checkpoint with other tasks, or the same in another order, may be resumed. Tasks of both lists
-            keep their relative weights and estimates, new ones start at the mean weight logit, carried groups expire.
+            Whether a checkpoint with other tasks, the same in another order, or datasets of other sizes may be
+            resumed. Tasks of both lists keep their relative weights and estimates, new ones start at the mean weight
+            logit, carried groups expire.
 
         > Display
 
@@ -241,7 +242,7 @@ class MultiTaskGRPOConfig(GRPOConfig):
     max_acceptance_inflation: float = field(default=5.0, metadata={"help": "Largest inflation of a request."})
     max_resampling_rounds: int = field(default=10, metadata={"help": "Rounds after the first one."})
     max_surplus_age: int = field(
-        default=1, metadata={"help": "For how many steps a surplus accepted group is kept for training."}
+        default=2, metadata={"help": "For how many steps a surplus accepted group is kept for training."}
     )
     max_generated_tokens: int | None = field(
         default=None, metadata={"help": "Budget of completion tokens per generation batch."}
@@ -258,7 +259,7 @@ class MultiTaskGRPOConfig(GRPOConfig):
     )
 
     allow_task_changes: bool = field(
-        default=False, metadata={"help": "Whether a checkpoint with other tasks may be resumed."}
+        default=False, metadata={"help": "Whether a checkpoint with other tasks or dataset sizes may be resumed."}
     )
 
     task_table: bool = field(

@@ -36,10 +36,10 @@ class Policy:
 
 
 POLICIES = {
-    "mt_grpo": Policy("requests sized by need, surplus kept for a step", max_surplus_age=1),
+    "mt_grpo": Policy("requests sized by need, surplus kept for two steps", max_surplus_age=2),
     "no_surplus": Policy("requests sized by need, surplus thrown away"),
     "paper": Policy("three times the batch in every round, surplus thrown away", {"oversampling": 3.0}),
-    "dapo": Policy("any accepted group fills the batch", {"preserve_ratio": False}, max_surplus_age=1),
+    "dapo": Policy("any accepted group fills the batch", {"preserve_ratio": False}, max_surplus_age=2),
     "grpo": Policy("no filter: one round, groups without a gradient train too", {"oversampling": 1.0}, filters=False),
 }
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .accounting import REASONS, RolloutLedger
 from .sampling import OUTCOMES, AcceptanceEstimate, StallState
 from .signals import RewardAverage
-from .state import MultiTaskState, check_carried, check_task_names, read_state
+from .state import MultiTaskState, check_carried, check_num_rows, check_task_names, read_state
 from .weighting import FixedWeighting, GuardState, TaskWeighting, WeightingState
 
 
@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 def resume_state(
     path: Path,
     names: tuple[str, ...],
+    num_rows: tuple[int, ...],
     row: Callable[[int, int], dict[str, Any]],
     weighting: TaskWeighting,
     group_shape: tuple[int, int],
@@ -35,6 +36,8 @@ def resume_state(
             State file of the checkpoint.
         names (`tuple[str, ...]`):
             Names of the run's tasks in order.
+        num_rows (`tuple[int, ...]`):
+            Training rows of each of them.
         row (`Callable`):
             Finds a dataset row from task and index.
         weighting ([`TaskWeighting`]):
@@ -42,7 +45,7 @@ def resume_state(
         group_shape (`tuple[int, int]`):
             Rollouts per prompt and reward columns, (G, F).
         allow_task_changes (`bool`, *optional*, defaults to `False`):
-            Whether the checkpoint may have other tasks. Each change is logged.
+            Whether the checkpoint may have other tasks or datasets of other sizes. Each change is logged.
 
     Returns:
         [`MultiTaskState`]
@@ -51,13 +54,15 @@ def resume_state(
         StateFileError: if the file cannot be resumed from by this run.
     """
     saved = read_state(path)
-    if allow_task_changes and tuple(saved["task_names"]) != names:
+    same = tuple(saved["task_names"]) == names and tuple(saved["num_rows"]) in ((), num_rows)
+    if allow_task_changes and not same:
         # Carried groups expire, so nobody asks for their rows.
-        state, changes = change_tasks(MultiTaskState.from_json(saved, lambda task_id, index: {}), names)
+        state, changes = change_tasks(MultiTaskState.from_json(saved, lambda task_id, index: {}), names, num_rows)
         for change in changes:
             logger.warning(f"{change} Set `allow_task_changes=False` to refuse such a resume.")
     else:
         check_task_names(saved["task_names"], names)
+        check_num_rows(names, saved["num_rows"], num_rows)
         state = MultiTaskState.from_json(saved, row)
         check_carried(state, *group_shape)
     if isinstance(weighting, FixedWeighting):
@@ -65,19 +70,24 @@ def resume_state(
     return state
 
 
-def change_tasks(state: MultiTaskState, names: Sequence[str]) -> tuple[MultiTaskState, list[str]]:
+def change_tasks(
+    state: MultiTaskState, names: Sequence[str], num_rows: Sequence[int] = ()
+) -> tuple[MultiTaskState, list[str]]:
     """
-    The memory of a run for another list of tasks.
+    The memory of a run for another list of tasks, or for datasets of other sizes.
 
     A task of both lists keeps everything that belongs to it: logit and moments, so that kept tasks keep their relative
     weights, acceptance estimate, reward average, place in its data and totals. A new task starts at the mean logit of
-    the kept ones with nothing observed. Carried groups expire, because their rewards are columns of the old list.
+    the kept ones with nothing observed. Carried groups expire, because their rewards are columns of the old list
+    and their prompts rows of the old datasets.
 
     Args:
         state ([`MultiTaskState`]):
             The memory.
         names (`list[str]`):
             Names of the run's tasks in order.
+        num_rows (`list[int]`, *optional*, defaults to `()`):
+            Training rows of each of them.
 
     Returns:
         `tuple`: the memory for `names`, and one sentence per change.
@@ -149,8 +159,14 @@ def change_tasks(state: MultiTaskState, names: Sequence[str]) -> tuple[MultiTask
         groups=ledger(state.groups, carried),
         tokens=ledger(state.tokens, carried_tokens),
         empty_steps=0,
+        num_rows=tuple(num_rows),
     )
-    return changed, _sentences(state, names, carried)
+    sizes = dict(zip(names, num_rows, strict=False))
+    return changed, _sentences(state, names, carried) + [
+        f"task '{name}' has {sizes[name]} rows instead of {before}: it goes on at the same count of another order."
+        for name, before in zip(state.task_names, state.num_rows, strict=False)
+        if sizes.get(name, before) != before
+    ]
 
 
 def _sentences(state: MultiTaskState, names: Sequence[str], carried: NDArray[np.int64]) -> list[str]:

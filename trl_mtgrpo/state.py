@@ -69,8 +69,10 @@ class MultiTaskState:
             Totals of the run in groups.
         tokens ([`RolloutLedger`]):
             Totals of the run in completion tokens.
-        empty_steps (`int`):
+        empty_steps (`int`, *optional*, defaults to `0`):
             Generation batches in a row without one trainable group.
+        num_rows (`tuple[int, ...]`, *optional*, defaults to `()`):
+            Training rows of each task, on which the order of its prompts rests. Unknown when empty.
     """
 
     task_names: tuple[str, ...]
@@ -85,6 +87,7 @@ class MultiTaskState:
     groups: RolloutLedger
     tokens: RolloutLedger
     empty_steps: int = 0
+    num_rows: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The state as JSON values; floats keep every bit."""
@@ -101,6 +104,7 @@ class MultiTaskState:
             "groups": self.groups.to_json(),
             "tokens": self.tokens.to_json(),
             "empty_steps": self.empty_steps,
+            "num_rows": list(self.num_rows),
         }
 
     @classmethod
@@ -130,10 +134,13 @@ class MultiTaskState:
             groups=RolloutLedger.from_json(value["groups"]),
             tokens=RolloutLedger.from_json(value["tokens"]),
             empty_steps=value["empty_steps"],
+            num_rows=tuple(value["num_rows"]),
         )
 
 
-def start_state(task_names: tuple[str, ...], weighting: TaskWeighting) -> MultiTaskState:
+def start_state(
+    task_names: tuple[str, ...], weighting: TaskWeighting, num_rows: tuple[int, ...] = ()
+) -> MultiTaskState:
     """
     The state before the first generation.
 
@@ -142,6 +149,8 @@ def start_state(task_names: tuple[str, ...], weighting: TaskWeighting) -> MultiT
             Names of the tasks in order.
         weighting ([`TaskWeighting`]):
             The strategy whose memory it holds.
+        num_rows (`tuple[int, ...]`, *optional*, defaults to `()`):
+            Training rows of each task.
 
     Returns:
         [`MultiTaskState`]
@@ -159,6 +168,7 @@ def start_state(task_names: tuple[str, ...], weighting: TaskWeighting) -> MultiT
         carried=(),
         groups=RolloutLedger.empty(num_tasks),
         tokens=RolloutLedger.empty(num_tasks),
+        num_rows=num_rows,
     )
 
 
@@ -180,6 +190,30 @@ def check_task_names(saved: Sequence[str], current: Sequence[str]) -> None:
             f"`tasks` must be those of the checkpoint {list(saved)}, got {list(current)}. Give the same tasks in the "
             "same order, or set `allow_task_changes=True`."
         )
+
+
+def check_num_rows(names: Sequence[str], saved: Sequence[int], current: Sequence[int]) -> None:
+    """
+    Checks that the datasets have as many rows as those of a checkpoint; with another number, every later prompt of
+    the task would be another one.
+
+    Args:
+        names (`list[str]`):
+            Task names.
+        saved (`list[int]`):
+            Training rows per task in the checkpoint; not checked when empty.
+        current (`list[int]`):
+            Training rows per task of the run.
+
+    Raises:
+        StateFileError: naming the first task that differs.
+    """
+    for name, before, now in zip(names, saved, current, strict=False):
+        if before != now:
+            raise StateFileError(
+                f"`train_dataset` of task '{name}' must have the {before} rows of the checkpoint, got {now}. Give the "
+                "same dataset, or set `allow_task_changes=True` to go on in another order."
+            )
 
 
 def check_carried(state: MultiTaskState, num_generations: int, num_rewards: int) -> None:

@@ -193,8 +193,10 @@ class MultiTaskGRPOTrainer(GRPOTrainer):
             names=names,
             num_generations=generations,
         )
+        # The host's loader has its own order, which may grow as any TRL run's may.
+        num_rows = () if self._trains_host_rows else tuple(self.mixture.num_rows().tolist())
         self._reporter = RunReporter(names, self.mixture.num_rows(), filters, settings.max_empty_steps)
-        self.multi_task_state = start_state(names, self._updater.weighting)
+        self.multi_task_state = start_state(names, self._updater.weighting, num_rows)
         self.add_callback(TaskWeightCallback(self))
         if settings.task_table:
             self.add_callback(TaskTableCallback(names))
@@ -430,6 +432,7 @@ class MultiTaskGRPOTrainer(GRPOTrainer):
             self.multi_task_state = resume_state(
                 Path(checkpoint) / STATE_FILE,
                 self.mixture.names,
+                self.multi_task_state.num_rows,
                 self.mixture.row,
                 self._updater.weighting,
                 (self.num_generations, len(self.mixture.column_task)),

@@ -57,8 +57,9 @@ class RatioPreservingSampler:
             Steps for which the caller keeps accepted groups beyond the desired ones. It does not change what the
             sampler keeps, only how much a surplus is worth to it.
         round_cost (`float`, *optional*):
-            What avoiding one further round is worth to an adaptive request, in batches of `num_groups` groups. 0.5
-            when surplus is kept and 1.65 otherwise: on the paper's 3-task series about 1.1 and 1.3 rounds per step.
+            What avoiding one further round is worth to an adaptive request, in batches of `num_groups` groups. 0.25
+            when surplus is kept and 1.65 otherwise: on the paper's 3-task series about 1.05 rounds per step with
+            surplus kept for two steps, and 1.3 without.
         max_waste (`float`, *optional*):
             Expected useless groups, as a share of the expected need, at which an adaptive request stops growing.
             0.1 when surplus is kept, 1.0 otherwise, where waste is the price of few rounds.
@@ -259,7 +260,7 @@ class RatioPreservingSampler:
             weights = np.ones(1)
         horizon = self.num_groups * self.max_surplus_age
         # A kept surplus is seldom lost, so few groups buy few rounds; without, every spare group is paid for.
-        round_cost, max_waste = (0.5, 0.1) if self.max_surplus_age else (1.65, 1.0)
+        round_cost, max_waste = (0.25, 0.1) if self.max_surplus_age else (1.65, 1.0)
         round_cost = round_cost if self.round_cost is None else self.round_cost
         goal = RequestGoal(
             round_cost=round_cost * self.num_groups,

@@ -100,7 +100,7 @@ def simulate(
     task_weights: ArrayLike,
     acceptance: ArrayLike,
     sampler: BatchSampler,
-    max_surplus_age: int = 1,
+    max_surplus_age: int = 2,
     seed: int = 0,
     tokens_per_group: ArrayLike | None = None,
     doctor: StallDoctor | None = None,
@@ -117,7 +117,7 @@ def simulate(
             True probability that a generated group is informative.
         sampler ([`RatioPreservingSampler`]):
             The planner.
-        max_surplus_age (`int`, *optional*, defaults to `1`):
+        max_surplus_age (`int`, *optional*, defaults to `2`):
             Steps for which an accepted group that did not train is kept. 0 throws it away.
         seed (`int`, *optional*, defaults to `0`):
             Seed of every draw.

@@ -1,0 +1,353 @@
+"""
+What the runs of `benchmarks/learning.py` say: tables paired by seed, thresholds and pictures.
+
+    python benchmarks/learning_report.py
+
+Writes `docs/data/learning.md`, `docs/data/learning.json` and `docs/images/learning_<world>*.png` from the runs under
+`benchmarks/results/learning`.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.learning import RESULTS
+from trl_mtgrpo.report import Run
+from trl_mtgrpo.report.accuracy_pictures import accuracy_per_task, worst_and_average
+from trl_mtgrpo.report.canvas import RC, import_matplotlib
+from trl_mtgrpo.report.sampling_pictures import weights_and_shares
+
+
+DATA = ROOT / "docs" / "data"
+IMAGES = ROOT / "docs" / "images"
+
+WORLDS = ("three", "eight", "unequal", "even", "stress")
+# What is compared; the ablations are listed after them.
+METHODS = {"GRPO": "grpo", "DAPO": "dapo", "MT-GRPO": "mt_grpo"}
+NAMES = {
+    "grpo": "GRPO",
+    "dapo": "DAPO, requests sized by acceptance",
+    "sec_grpo": "SEC-GRPO",
+    "sec_dapo": "SEC-DAPO",
+    "mt_grpo": "MT-GRPO (the defaults)",
+    "mt_grpo_0.5": "MT-GRPO, lambda 0.5",
+    "mt_grpo_neutral": 'MT-GRPO, absent_improvement="neutral"',
+    "mt_grpo_no_carry": "MT-GRPO, nothing carried",
+    "mt_grpo_carry_1": "MT-GRPO, carried for one step",
+    "sampler_only": "sampler, uniform weights",
+    "weights_only": "weights, no filter",
+    "reward_only": "reward-only weights, decay 1e-2",
+    "mt_grpo_no_guard": "MT-GRPO, no plateau guard",
+    "mt_grpo_cap": "MT-GRPO, weights of at most 0.5",
+}
+LEVELS = (0.2, 0.3, 0.4, 0.5)
+# Tasks that hold no skill to be found, so that they are left out of the stress world's average.
+UNLEARNABLE = ("countdown_4",)
+# Two-sided 95 % quantiles of Student's t by degrees of freedom.
+T_QUANTILES = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}
+
+Runs = dict[str, dict[int, dict[str, Any]]]  # by arm and seed
+
+
+class Measured(NamedTuple):
+    """Accuracies of one run on the large evaluation."""
+
+    worst: float
+    average: float
+    learnable: float
+
+
+def load(world: str) -> Runs:
+    """Finished runs of a world by arm and seed."""
+    runs: Runs = {}
+    for path in sorted((RESULTS / world).glob("*/seed*.json")):
+        run = json.loads(path.read_text(encoding="utf-8"))
+        runs.setdefault(run["arm"], {})[run["seed"]] = run
+    return runs
+
+
+def at(run: dict[str, Any], axis: str, steps: int = 100) -> Measured | None:
+    """The large evaluation at equal optimizer steps, or at equal generated tokens."""
+    reached = [
+        point
+        for point in run["full"]
+        if (point["step"] == steps if axis == "steps" else point["tokens"] >= run["token_budget"])
+    ]
+    if not reached:
+        return None
+    accuracy = reached[0]["accuracy"]
+    learnable = [value for name, value in accuracy.items() if name not in UNLEARNABLE]
+    return Measured(min(accuracy.values()), float(np.mean(list(accuracy.values()))), float(np.mean(learnable)))
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and half width of its 95 % confidence interval; infinite for a single value."""
+    n = len(values)
+    if n < 2:
+        return float(np.mean(values)), float("inf")
+    return float(np.mean(values)), T_QUANTILES.get(n - 1, 1.96) * float(np.std(values, ddof=1)) / n**0.5
+
+
+def column(runs: Runs, arm: str, axis: str, what: str) -> dict[int, float]:
+    """One number per seed."""
+    found = {seed: at(run, axis) for seed, run in runs.get(arm, {}).items()}
+    return {seed: getattr(value, what) for seed, value in found.items() if value is not None}
+
+
+def difference(runs: Runs, ours: str, other: str, axis: str, what: str) -> dict[str, Any] | None:
+    """Ours minus the other, paired by seed."""
+    a, b = column(runs, ours, axis, what), column(runs, other, axis, what)
+    seeds = sorted(a.keys() & b.keys())
+    if not seeds:
+        return None
+    values = [a[seed] - b[seed] for seed in seeds]
+    mean, half = interval(values)
+    return {"mean": mean, "half": half, "seeds": seeds, "values": values}
+
+
+def best(runs: Runs, method: str, axis: str) -> str | None:
+    """The batch size of a method with the highest mean worst-task accuracy."""
+    arms = [arm for arm in runs if arm.rsplit("-b", 1)[0] == method and column(runs, arm, axis, "worst")]
+    return max(arms, key=lambda arm: np.mean(list(column(runs, arm, axis, "worst").values())), default=None)
+
+
+def mean_curve(by_seed: dict[int, dict[str, Any]], axis: str) -> tuple[Any, Any]:
+    """Worst-task accuracy over steps or tokens: the mean over the seeds, where all of them have been."""
+    curves = [
+        ([p[axis] for p in run["curve"]], [min(p["accuracy"].values()) for p in run["curve"]])
+        for run in by_seed.values()
+    ]
+    x = np.linspace(0, min(xs[-1] for xs, _ in curves), 400)
+    return x, np.mean([np.interp(x, xs, ys) for xs, ys in curves], axis=0)
+
+
+def first_at(by_seed: dict[int, dict[str, Any]], axis: str, level: float) -> float | None:
+    """Where the mean curve first reaches a level."""
+    x, y = mean_curve(by_seed, axis)
+    reached = np.flatnonzero(y >= level)
+    return float(x[reached[0]]) if reached.size else None
+
+
+def title(arm: str) -> str:
+    method, groups = arm.rsplit("-b", 1)
+    return f"{NAMES[method]}, B = {groups}"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table whose first column is text."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def text(values: dict[int, float]) -> str:
+    if not values:
+        return ""
+    mean, half = interval(list(values.values()))
+    return f"{mean:.3f}" + (f" ± {half:.3f}" if len(values) > 1 else "")
+
+
+def points(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return ""
+    half = f" ± {100 * found['half']:.1f}" if len(found["seeds"]) > 1 else ""
+    return f"{100 * found['mean']:+.1f}{half}"
+
+
+def methods_table(runs: Runs, arms: Sequence[str], stress: bool) -> str:
+    """One line per method and batch size."""
+    rows = []
+    for arm in arms:
+        last = [next(p for p in run["curve"] if p["tokens"] >= run["token_budget"]) for run in runs[arm].values()]
+        cells = [text(column(runs, arm, axis, what)) for axis in ("steps", "tokens") for what in ("worst", "average")]
+        if stress:
+            cells.append(text(column(runs, arm, "tokens", "learnable")))
+        cost = [np.mean([p[key] for p in last]) for key in ("step", "completions", "cpu_seconds")]
+        rows.append([title(arm), str(len(runs[arm])), *cells, *(f"{value:,.0f}" for value in cost)])
+    learnable = ["average of the learnable, at the token budget"] if stress else []
+    return table(
+        [
+            "method",
+            "seeds",
+            "worst task at 100 steps",
+            "average at 100 steps",
+            "worst task at the token budget",
+            "average at the token budget",
+            *learnable,
+            "steps in it",
+            "completions in it",
+            "CPU seconds",
+        ],
+        rows,
+    )
+
+
+def paired_rows(runs: Runs, what: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """MT-GRPO minus each baseline, each at its own best batch size, on both axes."""
+    rows = {}
+    for axis in ("steps", "tokens"):
+        ours = best(runs, "mt_grpo", axis)
+        for name in ("GRPO", "DAPO"):
+            other = best(runs, METHODS[name], axis)
+            if ours is not None and other is not None:
+                rows[f"{title(ours)} - {title(other)}, equal {axis}"] = {
+                    w: difference(runs, ours, other, axis, w) for w in what
+                }
+    return rows
+
+
+def ablation_rows(runs: Runs, base: str = "mt_grpo-b12") -> dict[str, dict[str, Any]]:
+    """Every other method at the same batch size minus the defaults."""
+    return {
+        title(arm): {
+            f"{what}, equal {axis}": difference(runs, arm, base, axis, what)
+            for axis in ("steps", "tokens")
+            for what in ("worst", "average")
+        }
+        for arm in runs
+        if arm != base and not arm.startswith(("alone:", "grpo", "dapo")) and base in runs
+    }
+
+
+def threshold_table(runs: Runs, arms: Sequence[str]) -> str:
+    """Steps and tokens at which the mean curve of the worst task first reaches a level."""
+
+    def cell(arm: str, level: float) -> str:
+        step, tokens = (first_at(runs[arm], axis, level) for axis in ("step", "tokens"))
+        return "" if step is None or tokens is None else f"{step:,.0f} / {tokens / 1000:,.0f}k"
+
+    return table(
+        ["method", *(f"steps / tokens to {level:.0%}" for level in LEVELS)],
+        [[title(arm), *(cell(arm, level) for level in LEVELS)] for arm in arms],
+    )
+
+
+def tokens_to_final(runs: Runs) -> dict[str, float] | None:
+    """Tokens after which MT-GRPO's mean curve is at GRPO's final worst-task accuracy, as a share of GRPO's tokens."""
+    grpo, ours = best(runs, "grpo", "tokens"), best(runs, "mt_grpo", "tokens")
+    if grpo is None or ours is None:
+        return None
+    final = float(np.mean(list(column(runs, grpo, "tokens", "worst").values())))
+    needed = first_at(runs[ours], "tokens", final)
+    budget = next(iter(runs[grpo].values()))["token_budget"]
+    return {"level": final, "share": float("nan") if needed is None else needed / budget}
+
+
+def task_table(runs: Runs, arms: Sequence[str]) -> str:
+    """Accuracy of each task at the start and at the token budget, and MT-GRPO's weights there."""
+    names = list(next(iter(runs[arms[0]].values()))["curve"][0]["accuracy"])
+    start = {n: np.mean([run["curve"][0]["accuracy"][n] for run in runs[arms[0]].values()]) for n in names}
+    rows = [["before training", *(f"{start[n]:.3f}" for n in names)]]
+    for arm in arms:
+        ends = [next(p for p in run["full"] if p["tokens"] >= run["token_budget"]) for run in runs[arm].values()]
+        rows.append([title(arm), *(f"{np.mean([p['accuracy'][n] for p in ends]):.3f}" for n in names)])
+        if arm.startswith("mt_grpo-"):
+            rows.append(["its weights", *(f"{np.mean([p['weights'][n] for p in ends]):.2f}" for n in names)])
+    return table(["accuracy", *names], rows)
+
+
+def alone_table(runs: Runs) -> str:
+    """Each task trained alone from the world's warm start: before and after."""
+    rows = []
+    for arm in (arm for arm in runs if arm.startswith("alone:")):
+        for run in runs[arm].values():
+            (name, before), (_, after) = (next(iter(run["full"][i]["accuracy"].items())) for i in (0, -1))
+            step = str(run["full"][-1]["step"])
+            rows.append([name, str(run["seed"]), step, f"{before:.3f}", f"{after:.3f}", f"{after - before:+.3f}"])
+    return table(["task, trained alone", "seed", "steps", "before", "after", "gain"], rows) if rows else ""
+
+
+def draw(world: str, runs: Runs, arms: Sequence[str]) -> list[str]:
+    """The report's pictures of the compared methods; returns the names of the files."""
+    drawn: dict[str, list[Run]] = {}
+    for arm in arms:
+        for seed, run in runs[arm].items():
+            log = [dict(entry) for entry in run["history"]]
+            for point in run["curve"]:
+                entry = {"step": point["step"], "sampling/total_generated_tokens": point["tokens"]}
+                log.append(entry | {f"eval_tasks/{n}/accuracy": a for n, a in point["accuracy"].items()})
+            names = tuple(run["curve"][0]["accuracy"])
+            label = title(arm).replace(" (the defaults)", "").replace(", requests sized by acceptance", "")
+            drawn.setdefault(label, []).append(
+                Run(label, f"{arm}-{seed}", names, sorted(log, key=lambda e: e["step"]))
+            )
+    files = []
+    with import_matplotlib().rc_context(RC):
+        for name, picture in (
+            ("", worst_and_average),
+            ("_tasks", accuracy_per_task),
+            ("_weights", weights_and_shares),
+        ):
+            figure = picture(drawn if name != "_weights" else {k: v for k, v in drawn.items() if "MT" in k})
+            files.append(f"learning_{world}{name}.png")
+            figure.savefig(IMAGES / files[-1], dpi=110, metadata={"Software": None})
+    return files
+
+
+def section(world: str, runs: Runs) -> tuple[str, dict[str, Any]]:
+    """A world's part of the page and its numbers."""
+    order = list(NAMES)
+    arms = sorted(
+        (arm for arm in runs if not arm.startswith("alone:")),
+        key=lambda arm: (order.index(arm.rsplit("-b", 1)[0]), arm),
+    )
+    main = [arm for arm in arms if arm.rsplit("-b", 1)[0] in METHODS.values()]
+    what = ("worst", "average", "learnable") if world == "stress" else ("worst", "average")
+    paired = paired_rows(runs, what)
+    ablations = ablation_rows(runs)
+    budget = next(iter(runs[main[0]].values()))["token_budget"]
+    parts = [f"## World `{world}`", f"Token budget {budget:,}. Mean over seeds ± half of its 95 % interval."]
+    parts.append(methods_table(runs, arms, world == "stress"))
+    if paired:
+        parts += [
+            "Differences in points, paired by seed, each method at its own best B:",
+            table(["difference", *what], [[name, *(points(row[w]) for w in what)] for name, row in paired.items()]),
+        ]
+    needed = tokens_to_final(runs)
+    parts += ["Where the mean curve of the worst task first reaches a level:", threshold_table(runs, main)]
+    if needed is not None:
+        parts.append(
+            f"MT-GRPO reaches GRPO's final worst-task accuracy ({needed['level']:.3f}) after {needed['share']:.2f} of "
+            "GRPO's tokens."
+        )
+    parts += ["Per task at the token budget:", task_table(runs, main)]
+    if ablations:
+        columns = list(next(iter(ablations.values())))
+        parts += [
+            "Minus MT-GRPO with its defaults at B = 12, in points, paired by seed (negative is worse):",
+            table(["", *columns], [[name, *(points(row[c]) for c in columns)] for name, row in ablations.items()]),
+        ]
+    if alone := alone_table(runs):
+        parts.append(alone)
+    chosen = [arm for arm in (best(runs, method, "tokens") for method in METHODS.values()) if arm is not None]
+    parts += [f"![World {world}](../images/{name})" for name in draw(world, runs, chosen)]
+    numbers = {"token_budget": budget, "paired": paired, "ablations": ablations, "tokens_to_grpo_final": needed}
+    return "\n\n".join(parts), numbers
+
+
+def main() -> None:
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    parts = [
+        "# Learning: measured tables",
+        "Made by `python benchmarks/learning_report.py` from the runs of `python benchmarks/learning.py`. What they "
+        "mean is said in [Benchmarks](../benchmarks.md).",
+    ]
+    numbers = {}
+    for world in WORLDS:
+        if runs := load(world):
+            part, numbers[world] = section(world, runs)
+            parts.append(part)
+    (DATA / "learning.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    (DATA / "learning.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
+    print("\n\n".join(parts))
+
+
+if __name__ == "__main__":
+    main()
