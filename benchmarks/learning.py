@@ -11,6 +11,7 @@ all methods.
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -21,6 +22,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "learning"
+
+TWO_STEPS = {"per_device_train_batch_size": 96, "steps_per_generation": 2}
 
 # Methods with the batch size (prompts per step) that is part of their name; everything else is the same for all.
 ARMS: dict[str, dict[str, Any]] = {
@@ -41,13 +44,26 @@ ARMS: dict[str, dict[str, Any]] = {
     "reward_only-b12": {"method": "mt_grpo", "task_weighting": "reward_only", "task_weight_decay": 1e-2},
     "mt_grpo_no_guard-b12": {"method": "mt_grpo", "plateau_guard": False},
     "mt_grpo_cap-b12": {"method": "mt_grpo", "task_weight_cap": 0.5},
+    "mt_grpo_0.05-b12": {"method": "mt_grpo", "task_weight_tradeoff": 0.05},
+    "mt_grpo_floor-b12": {"method": "mt_grpo", "task_weight_floor": 0.1},
+    "mt_grpo_fast-b12": {"method": "mt_grpo", "task_weight_lr": 0.05},
+    "mt_grpo_slow-b12": {"method": "mt_grpo", "task_weight_lr": 0.0125},
+    "mt_grpo_clip-b12": {"method": "mt_grpo", "improvement_clip": 0.2},
+    "mt_grpo_mean-b12": {"method": "mt_grpo", "improvement_reduction": "mean"},
+    "mt_grpo_ema-b12": {"method": "mt_grpo", "improvement_source": "reward"},
+    # Two optimizer steps on each batch, so that the two ways of updating the weights differ.
+    "mt_grpo_per_batch-b24": {"method": "mt_grpo", **TWO_STEPS},
+    "mt_grpo_per_minibatch-b24": {"method": "mt_grpo", **TWO_STEPS, "task_weight_update": "minibatch"},
 }
+STUDY = tuple(arm for arm in ARMS if arm.startswith("mt_grpo_"))
 MAIN_ARMS = ("grpo-b24", "grpo-b12", "dapo-b12", "mt_grpo-b12")
 
 GENERATIONS = 8
 CURVE = {"prompts": 256, "samples": 4}
 FULL = {"prompts": 500, "samples": 8}
 CURVE_POINTS = 10
+# What a run's file keeps of its log: what the report's pictures need.
+KEPT = ("step", "weight", "batch_share", "accuracy", "filtered_ratio", "held", "rounds", "waste", "mix_distance")
 
 # Tokens that a run may generate: about 20,000 completions of GRPO, 27,000 where there are eight tasks or more.
 TOKENS = {"three": 160_000, "eight": 240_000, "unequal": 140_000, "even": 160_000, "stress": 240_000}
@@ -87,24 +103,28 @@ def run_one(world: str, arm: str, seed: int, tokens: int, steps: int, cache_dir:
         tasks=tasks,
         processing_class=tokenizer,
         args=MultiTaskGRPOConfig(
-            output_dir=str(RESULTS / "scratch" / f"{world}-{arm.replace(':', '_')}-{seed}"),
-            use_cpu=True,
-            bf16=False,
-            gradient_checkpointing=False,
-            per_device_train_batch_size=num_groups * GENERATIONS,
-            num_generations=GENERATIONS,
-            max_completion_length=definition.max_completion_length,
-            learning_rate=3e-4,
-            lr_scheduler_type="constant",
-            adam_beta2=0.98,
-            max_steps=100_000,
-            seed=seed,
-            save_strategy="no",
-            logging_steps=10,
-            report_to="none",
-            disable_tqdm=True,
-            task_table=False,
-            **({"method": "grpo"} if alone else ARMS[arm]),
+            **(
+                {
+                    "output_dir": str(RESULTS / "scratch" / f"{world}-{arm.replace(':', '_')}-{seed}"),
+                    "use_cpu": True,
+                    "bf16": False,
+                    "gradient_checkpointing": False,
+                    "per_device_train_batch_size": num_groups * GENERATIONS,
+                    "num_generations": GENERATIONS,
+                    "max_completion_length": definition.max_completion_length,
+                    "learning_rate": 3e-4,
+                    "lr_scheduler_type": "constant",
+                    "adam_beta2": 0.98,
+                    "max_steps": 100_000,
+                    "seed": seed,
+                    "save_strategy": "no",
+                    "logging_steps": 10,
+                    "report_to": "none",
+                    "disable_tqdm": True,
+                    "task_table": False,
+                }
+                | ({"method": "grpo"} if alone else ARMS[arm])
+            )
         ),
     )
     points: dict[str, list[dict[str, Any]]] = {"curve": [], "full": []}
@@ -152,7 +172,6 @@ def run_one(world: str, arm: str, seed: int, tokens: int, steps: int, cache_dir:
     trainer.add_callback(Watch())
     trainer.train()
     totals = trainer.multi_task_state
-    kept = ("tasks/", "sampling/rounds", "sampling/waste", "sampling/mix_distance", "step")
     return {
         "world": world,
         "arm": arm,
@@ -162,10 +181,15 @@ def run_one(world: str, arm: str, seed: int, tokens: int, steps: int, cache_dir:
         "groups": totals.groups.to_json(),
         "tokens": totals.tokens.to_json(),
         "history": [
-            {key: float(value) for key, value in log.items() if key.startswith(kept) and key != "step_time"}
+            {k: float(f"{v:.5g}") for k, v in log.items() if k.rsplit("/", 1)[-1] in KEPT and _known(v)}
             for log in trainer.state.log_history
         ],
     }
+
+
+def _known(value: float | None) -> bool:
+    """Whether a log has the number; a task that was not generated since the last entry has none."""
+    return value is not None and math.isfinite(value)
 
 
 def result_path(world: str, arm: str, seed: int) -> Path:

@@ -3,8 +3,8 @@ What the runs of `benchmarks/learning.py` say: tables paired by seed, thresholds
 
     python benchmarks/learning_report.py
 
-Writes `docs/data/learning.md`, `docs/data/learning.json` and `docs/images/learning_<world>*.png` from the runs under
-`benchmarks/results/learning`.
+Writes `docs/data/learning.md`, `docs/data/learning.json`, `docs/images/learning_<world>*.png` and the table of
+`docs/benchmarks.md` from the runs under `benchmarks/results/learning`.
 """
 
 import json
@@ -28,6 +28,9 @@ from trl_mtgrpo.report.sampling_pictures import weights_and_shares
 
 DATA = ROOT / "docs" / "data"
 IMAGES = ROOT / "docs" / "images"
+# The page that explains the differences and shows them between two comments.
+GUIDE = ROOT / "docs" / "benchmarks.md"
+BEGIN, END = "<!-- table: python benchmarks/learning_report.py -->", "<!-- end of table -->"
 
 WORLDS = ("three", "eight", "unequal", "even", "stress")
 # What is compared; the ablations are listed after them.
@@ -47,6 +50,15 @@ NAMES = {
     "reward_only": "reward-only weights, decay 1e-2",
     "mt_grpo_no_guard": "MT-GRPO, no plateau guard",
     "mt_grpo_cap": "MT-GRPO, weights of at most 0.5",
+    "mt_grpo_0.05": "MT-GRPO, lambda 0.05",
+    "mt_grpo_floor": "MT-GRPO, weights of at least 0.1",
+    "mt_grpo_fast": "MT-GRPO, weight lr 0.05",
+    "mt_grpo_slow": "MT-GRPO, weight lr 0.0125",
+    "mt_grpo_clip": "MT-GRPO, improvement clip 0.2",
+    "mt_grpo_mean": "MT-GRPO, mean improvement instead of sum",
+    "mt_grpo_ema": "MT-GRPO, improvement from the accuracy average",
+    "mt_grpo_per_batch": "MT-GRPO, two steps per batch, weights per batch",
+    "mt_grpo_per_minibatch": "MT-GRPO, two steps per batch, weights per minibatch",
 }
 LEVELS = (0.2, 0.3, 0.4, 0.5)
 # Tasks that hold no skill to be found, so that they are left out of the stress world's average.
@@ -229,7 +241,7 @@ def threshold_table(runs: Runs, arms: Sequence[str]) -> str:
     )
 
 
-def tokens_to_final(runs: Runs) -> dict[str, float] | None:
+def tokens_to_final(runs: Runs) -> dict[str, float | None] | None:
     """Tokens after which MT-GRPO's mean curve is at GRPO's final worst-task accuracy, as a share of GRPO's tokens."""
     grpo, ours = best(runs, "grpo", "tokens"), best(runs, "mt_grpo", "tokens")
     if grpo is None or ours is None:
@@ -237,7 +249,7 @@ def tokens_to_final(runs: Runs) -> dict[str, float] | None:
     final = float(np.mean(list(column(runs, grpo, "tokens", "worst").values())))
     needed = first_at(runs[ours], "tokens", final)
     budget = next(iter(runs[grpo].values()))["token_budget"]
-    return {"level": final, "share": float("nan") if needed is None else needed / budget}
+    return {"level": final, "share": None if needed is None else needed / budget}
 
 
 def task_table(runs: Runs, arms: Sequence[str]) -> str:
@@ -291,62 +303,86 @@ def draw(world: str, runs: Runs, arms: Sequence[str]) -> list[str]:
     return files
 
 
-def section(world: str, runs: Runs) -> tuple[str, dict[str, Any]]:
-    """A world's part of the page and its numbers."""
+def numbers(runs: Runs, world: str) -> dict[str, Any]:
+    """What is concluded from a world's runs."""
+    what = ("worst", "average", "learnable") if world == "stress" else ("worst", "average")
+    return {
+        "token_budget": next(run for by_seed in runs.values() for run in by_seed.values())["token_budget"],
+        "paired": paired_rows(runs, what),
+        "ablations": ablation_rows(runs),
+        "tokens_to_grpo_final": tokens_to_final(runs),
+    }
+
+
+def paired_table(found: dict[str, dict[str, Any]]) -> str:
+    """Differences in points, one line per comparison."""
+    columns = list(next(iter(found.values())))
+    return table(["difference", *columns], [[name, *(points(row[c]) for c in columns)] for name, row in found.items()])
+
+
+def section(world: str, runs: Runs, found: dict[str, Any]) -> str:
+    """A world's part of the page."""
     order = list(NAMES)
     arms = sorted(
         (arm for arm in runs if not arm.startswith("alone:")),
         key=lambda arm: (order.index(arm.rsplit("-b", 1)[0]), arm),
     )
     main = [arm for arm in arms if arm.rsplit("-b", 1)[0] in METHODS.values()]
-    what = ("worst", "average", "learnable") if world == "stress" else ("worst", "average")
-    paired = paired_rows(runs, what)
-    ablations = ablation_rows(runs)
-    budget = next(iter(runs[main[0]].values()))["token_budget"]
-    parts = [f"## World `{world}`", f"Token budget {budget:,}. Mean over seeds ± half of its 95 % interval."]
-    parts.append(methods_table(runs, arms, world == "stress"))
-    if paired:
+    parts = [
+        f"## World `{world}`",
+        f"Token budget {found['token_budget']:,}. Mean over seeds ± half of its 95 % interval.",
+        methods_table(runs, arms, world == "stress"),
+    ]
+    if found["paired"]:
         parts += [
             "Differences in points, paired by seed, each method at its own best B:",
-            table(["difference", *what], [[name, *(points(row[w]) for w in what)] for name, row in paired.items()]),
+            paired_table(found["paired"]),
         ]
-    needed = tokens_to_final(runs)
     parts += ["Where the mean curve of the worst task first reaches a level:", threshold_table(runs, main)]
-    if needed is not None:
-        parts.append(
-            f"MT-GRPO reaches GRPO's final worst-task accuracy ({needed['level']:.3f}) after {needed['share']:.2f} of "
-            "GRPO's tokens."
-        )
+    if needed := found["tokens_to_grpo_final"]:
+        when = "not at all" if needed["share"] is None else f"after {needed['share']:.2f} of GRPO's tokens"
+        parts.append(f"MT-GRPO reaches GRPO's final worst-task accuracy ({needed['level']:.3f}) {when}.")
     parts += ["Per task at the token budget:", task_table(runs, main)]
-    if ablations:
-        columns = list(next(iter(ablations.values())))
+    if found["ablations"]:
         parts += [
             "Minus MT-GRPO with its defaults at B = 12, in points, paired by seed (negative is worse):",
-            table(["", *columns], [[name, *(points(row[c]) for c in columns)] for name, row in ablations.items()]),
+            paired_table(found["ablations"]),
         ]
     if alone := alone_table(runs):
         parts.append(alone)
     chosen = [arm for arm in (best(runs, method, "tokens") for method in METHODS.values()) if arm is not None]
     parts += [f"![World {world}](../images/{name})" for name in draw(world, runs, chosen)]
-    numbers = {"token_budget": budget, "paired": paired, "ablations": ablations, "tokens_to_grpo_final": needed}
-    return "\n\n".join(parts), numbers
+    return "\n\n".join(parts)
+
+
+def summary(found: dict[str, dict[str, Any]]) -> str:
+    """All worlds' differences as one table, for the page that explains them."""
+    rows = []
+    for world, result in found.items():
+        for name, row in result["paired"].items():
+            comparison, axis = name.rsplit(", equal ", 1)
+            seeds = len(row["worst"]["seeds"])
+            cells = [comparison, axis, str(seeds), *(points(row[what]) for what in ("worst", "average"))]
+            rows.append([f"`{world}`", *cells])
+    return table(["world", "difference", "at equal", "seeds", "worst task", "average"], rows)
 
 
 def main() -> None:
     IMAGES.mkdir(parents=True, exist_ok=True)
-    parts = [
+    worlds = {world: runs for world in WORLDS if (runs := load(world))}
+    found = {world: numbers(runs, world) for world, runs in worlds.items()}
+    page = [
         "# Learning: measured tables",
         "Made by `python benchmarks/learning_report.py` from the runs of `python benchmarks/learning.py`. What they "
         "mean is said in [Benchmarks](../benchmarks.md).",
+        *(section(world, runs, found[world]) for world, runs in worlds.items()),
     ]
-    numbers = {}
-    for world in WORLDS:
-        if runs := load(world):
-            part, numbers[world] = section(world, runs)
-            parts.append(part)
-    (DATA / "learning.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    (DATA / "learning.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
-    print("\n\n".join(parts))
+    (DATA / "learning.md").write_text("\n\n".join(page) + "\n", encoding="utf-8")
+    (DATA / "learning.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    before, rest = GUIDE.read_text(encoding="utf-8").split(BEGIN)
+    after = rest.split(END)[1]
+    GUIDE.write_text(f"{before}{BEGIN}\n\n{summary(found)}\n\n{END}{after}", encoding="utf-8")
+    print("\n\n".join(page))
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ LAPTOP: dict[str, Any] = {
     "output_dir": "outputs/three_task",
     "use_cpu": not torch.cuda.is_available(),
     "bf16": False,
+    "gradient_checkpointing": False,
     "per_device_train_batch_size": 96,
     "num_generations": 8,
     "max_completion_length": 12,

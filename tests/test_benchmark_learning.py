@@ -1,0 +1,76 @@
+"""The learning benchmark's tables follow from its runs, and the documentation shows its last result."""
+
+import json
+import math
+from typing import Any
+
+import pytest
+
+from benchmarks import learning, learning_report
+
+
+def point(step: int, tokens: int, **accuracy: float) -> dict[str, Any]:
+    return {"step": step, "tokens": tokens, "accuracy": accuracy}
+
+
+def run(seed: int, worst: float, budget: int = 1000) -> dict[str, Any]:
+    """A run whose hard task ends at `worst`, with its evaluation at step 100 before the token budget."""
+    curve = [point(0, 0, easy=0.5, hard=0.0), point(150, budget, easy=0.9, hard=worst)]
+    full = [point(100, budget - 100, easy=0.8, hard=worst / 2), point(150, budget, easy=0.9, hard=worst)]
+    return {"seed": seed, "token_budget": budget, "curve": curve, "full": full}
+
+
+def test_steps_and_tokens_are_read_from_their_own_evaluations() -> None:
+    found = run(0, worst=0.4)
+    assert learning_report.at(found, "steps").worst == pytest.approx(0.2)
+    assert learning_report.at(found, "tokens").worst == pytest.approx(0.4)
+    assert learning_report.at(found, "tokens").average == pytest.approx(0.65)
+
+
+def test_a_run_that_stopped_before_the_budget_has_no_result_there() -> None:
+    found = run(0, worst=0.4) | {"token_budget": 2000}
+    assert learning_report.at(found, "tokens") is None
+    assert learning_report.at(found, "steps", steps=40) is None
+
+
+def test_the_interval_is_students() -> None:
+    mean, half = learning_report.interval([1.0, 2.0, 3.0, 4.0, 5.0])
+    assert mean == 3.0
+    assert half == pytest.approx(2.78 * math.sqrt(2.5 / 5))
+    assert learning_report.interval([1.0])[1] == math.inf
+
+
+def test_differences_pair_the_seeds_that_both_methods_have() -> None:
+    runs = {
+        "mt_grpo-b12": {0: run(0, 0.5), 1: run(1, 0.7), 2: run(2, 0.9)},
+        "grpo-b12": {1: run(1, 0.4), 2: run(2, 0.5), 3: run(3, 0.0)},
+    }
+    found = learning_report.difference(runs, "mt_grpo-b12", "grpo-b12", "tokens", "worst")
+    assert found["seeds"] == [1, 2]
+    assert found["values"] == pytest.approx([0.3, 0.4])
+
+
+def test_each_method_is_compared_at_the_batch_size_that_serves_it_best() -> None:
+    runs = {"grpo-b12": {0: run(0, 0.3)}, "grpo-b24": {0: run(0, 0.4)}, "mt_grpo-b12": {0: run(0, 0.35)}}
+    assert learning_report.best(runs, "grpo", "tokens") == "grpo-b24"
+    assert learning_report.best(runs, "dapo", "tokens") is None
+
+
+def test_tokens_to_the_final_accuracy_of_grpo_are_a_share_of_its_budget() -> None:
+    runs = {"grpo-b24": {0: run(0, 0.3)}, "mt_grpo-b12": {0: run(0, 0.6)}}
+    found = learning_report.tokens_to_final(runs)
+    assert found["level"] == pytest.approx(0.3)
+    assert found["share"] == pytest.approx(0.5, abs=0.01)
+
+
+def test_every_arm_says_its_batch_size_and_has_a_name() -> None:
+    for arm in learning.ARMS:
+        assert learning_report.title(arm).endswith(f"B = {arm.rsplit('-b', 1)[1]}")
+
+
+def test_the_documentation_shows_what_the_runs_say() -> None:
+    stored = json.loads((learning_report.DATA / "learning.json").read_text(encoding="utf-8"))
+    found = {world: learning_report.numbers(runs, world) for world in stored if (runs := learning_report.load(world))}
+    assert json.loads(json.dumps(found)) == stored
+    shown = learning_report.GUIDE.read_text(encoding="utf-8")
+    assert learning_report.summary(found) in shown
