@@ -153,9 +153,14 @@ def title(arm: str) -> str:
     return f"{NAMES[method]}, B = {groups}"
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose first column is text."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+def short(name: str) -> str:
+    """A title for places without room."""
+    return name.replace(" (the defaults)", "").replace(", requests sized by acceptance", "")
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1) -> str:
+    """A Markdown table whose first columns are text."""
+    lines = [header, ["---"] * text_columns + ["---:"] * (len(header) - text_columns), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -286,7 +291,7 @@ def draw(world: str, runs: Runs, arms: Sequence[str]) -> list[str]:
                 entry = {"step": point["step"], "sampling/total_generated_tokens": point["tokens"]}
                 log.append(entry | {f"eval_tasks/{n}/accuracy": a for n, a in point["accuracy"].items()})
             names = tuple(run["curve"][0]["accuracy"])
-            label = title(arm).replace(" (the defaults)", "").replace(", requests sized by acceptance", "")
+            label = short(title(arm))
             drawn.setdefault(label, []).append(
                 Run(label, f"{arm}-{seed}", names, sorted(log, key=lambda e: e["step"]))
             )
@@ -362,9 +367,9 @@ def summary(found: dict[str, dict[str, Any]]) -> str:
         for name, row in result["paired"].items():
             comparison, axis = name.rsplit(", equal ", 1)
             seeds = len(row["worst"]["seeds"])
-            cells = [comparison, axis, str(seeds), *(points(row[what]) for what in ("worst", "average"))]
+            cells = [short(comparison), axis, str(seeds), *(points(row[what]) for what in ("worst", "average"))]
             rows.append([f"`{world}`", *cells])
-    return table(["world", "difference", "at equal", "seeds", "worst task", "average"], rows)
+    return table(["world", "difference", "at equal", "seeds", "worst task", "average"], rows, text_columns=3)
 
 
 def main() -> None:

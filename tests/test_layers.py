@@ -21,6 +21,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         (
             "answers",
             "failures",
+            "mixture",
             "parquet",
             "prompts",
             "puzzles",

@@ -13,6 +13,7 @@ import pytest
 
 reasoning_gym = pytest.importorskip("reasoning_gym")
 
+from trl_mtgrpo.mixture import TaskMixture  # noqa: E402
 from trl_mtgrpo.puzzles import source_dataset, source_entry  # noqa: E402
 from trl_mtgrpo.reasoning_gym import (  # noqa: E402
     EVALUATING,
@@ -23,7 +24,6 @@ from trl_mtgrpo.reasoning_gym import (  # noqa: E402
     ReasoningGymCheck,
     reasoning_gym_task,
 )
-from trl_mtgrpo.tasks import TaskMixture  # noqa: E402
 
 
 MARK = "hostile_text_was_run"

@@ -9,8 +9,9 @@ from datasets import Dataset, IterableDataset
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trl_mtgrpo.mixture import TaskMixture
 from trl_mtgrpo.rewards import AsyncTaskReward
-from trl_mtgrpo.tasks import Task, TaskMixture
+from trl_mtgrpo.tasks import Task
 
 
 NAN = math.nan

@@ -23,7 +23,7 @@ _HOME = {
     "SelfEvolvingCurriculum": "weighting",
     "Task": "tasks",
     "TaskAwareSampler": "task_sampler",
-    "TaskMixture": "tasks",
+    "TaskMixture": "mixture",
     "TaskSignal": "weighting",
     "TaskWeightCallback": "callbacks",
     "TaskWeighting": "weighting",

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from .accounting import REASONS, RolloutLedger
 from .distributed import Ranks
+from .mixture import TaskMixture
 from .rollouts import Group, Rollout
 from .sampling import OUTCOMES, BatchLedger, RatioPreservingSampler, StallDoctor
 from .signals import task_means
 from .state import MultiTaskState
 from .task_sampler import TaskAwareSampler
-from .tasks import TaskMixture
 
 
 class Generated(NamedTuple):

@@ -9,9 +9,9 @@ from datasets import Dataset
 from numpy.typing import NDArray
 
 from .config import MultiTaskGRPOConfig
+from .mixture import TaskMixture
 from .prompts import rows_by_task
 from .signals import summarize_accuracy, task_means
-from .tasks import TaskMixture
 
 
 class TaskEvaluation:

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from .collector import Judge
 from .config import MultiTaskGRPOConfig
+from .mixture import TaskMixture
 from .sampling import RatioPreservingSampler, group_outcomes
-from .tasks import TaskMixture
 from .weighting import (
     FixedWeighting,
     ImprovementAwareWeighting,

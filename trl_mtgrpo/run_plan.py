@@ -13,7 +13,8 @@ from trl import GRPOConfig
 
 from .config import METHODS, MultiTaskGRPOConfig
 from .evaluation import with_evaluation_sets
-from .tasks import Task, TaskMixture
+from .mixture import TaskMixture
+from .tasks import Task
 
 
 logger = logging.getLogger(__name__)
