@@ -19,7 +19,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.learning import RESULTS
+from benchmarks.learning import CURVE, RESULTS
 from trl_mtgrpo.report import Run
 from trl_mtgrpo.report.accuracy_pictures import accuracy_per_task, worst_and_average
 from trl_mtgrpo.report.canvas import RC, import_matplotlib
@@ -125,6 +125,26 @@ def difference(runs: Runs, ours: str, other: str, axis: str, what: str) -> dict[
     return {"mean": mean, "half": half, "seeds": seeds, "values": values}
 
 
+def interpolated(run: dict[str, Any], axis: str, value: float, what: str) -> float:
+    """A number on another axis, between the evaluations of a run's curve."""
+    reduce = {"worst": min, "average": lambda values: sum(values) / len(values)}[what]
+    curve = run["curve"]
+    return float(np.interp(value, [p[axis] for p in curve], [reduce(list(p["accuracy"].values())) for p in curve]))
+
+
+def difference_on(runs: Runs, ours: str, other: str, axis: str) -> dict[str, Any]:
+    """Ours minus the other at the largest number of completions, or CPU seconds, that all their runs reached."""
+    seeds = sorted(runs[ours].keys() & runs[other].keys())
+    value = min(runs[arm][seed]["curve"][-1][axis] for arm in (ours, other) for seed in seeds)
+    found: dict[str, Any] = {"at": value}
+    for what in ("worst", "average"):
+        a, b = ([interpolated(runs[arm][seed], axis, value, what) for seed in seeds] for arm in (ours, other))
+        values = [x - y for x, y in zip(a, b, strict=True)]
+        mean, half = interval(values)
+        found[what] = {"mean": mean, "half": half, "seeds": seeds, "values": values}
+    return found
+
+
 def best(runs: Runs, method: str, axis: str) -> str | None:
     """The batch size of a method with the highest mean worst-task accuracy."""
     arms = [arm for arm in runs if arm.rsplit("-b", 1)[0] == method and column(runs, arm, axis, "worst")]
@@ -217,6 +237,18 @@ def paired_rows(runs: Runs, what: Sequence[str]) -> dict[str, dict[str, Any]]:
                 rows[f"{title(ours)} - {title(other)}, equal {axis}"] = {
                     w: difference(runs, ours, other, axis, w) for w in what
                 }
+    return rows
+
+
+def other_axes(runs: Runs) -> dict[str, dict[str, Any]]:
+    """MT-GRPO minus each baseline at equal completions and at equal computing time, at the B for equal tokens."""
+    ours, rows = best(runs, "mt_grpo", "tokens"), {}
+    for name in ("GRPO", "DAPO"):
+        other = best(runs, METHODS[name], "tokens")
+        if ours is not None and other is not None:
+            for axis, unit in (("completions", "completions"), ("cpu_seconds", "CPU seconds")):
+                found = difference_on(runs, ours, other, axis)
+                rows[f"{title(ours)} - {title(other)}, {found['at']:,.0f} {unit}"] = found
     return rows
 
 
@@ -314,14 +346,15 @@ def numbers(runs: Runs, world: str) -> dict[str, Any]:
     return {
         "token_budget": next(run for by_seed in runs.values() for run in by_seed.values())["token_budget"],
         "paired": paired_rows(runs, what),
+        "other_axes": other_axes(runs),
         "ablations": ablation_rows(runs),
         "tokens_to_grpo_final": tokens_to_final(runs),
     }
 
 
-def paired_table(found: dict[str, dict[str, Any]]) -> str:
+def paired_table(found: dict[str, dict[str, Any]], without: str = "at") -> str:
     """Differences in points, one line per comparison."""
-    columns = list(next(iter(found.values())))
+    columns = [column for column in next(iter(found.values())) if column != without]
     return table(["difference", *columns], [[name, *(points(row[c]) for c in columns)] for name, row in found.items()])
 
 
@@ -342,6 +375,12 @@ def section(world: str, runs: Runs, found: dict[str, Any]) -> str:
         parts += [
             "Differences in points, paired by seed, each method at its own best B:",
             paired_table(found["paired"]),
+        ]
+    if found["other_axes"]:
+        parts += [
+            "The same at equal completions and at equal computing time, interpolated between evaluations of "
+            f"{CURVE['prompts']} prompts x {CURVE['samples']} samples:",
+            paired_table(found["other_axes"]),
         ]
     parts += ["Where the mean curve of the worst task first reaches a level:", threshold_table(runs, main)]
     if needed := found["tokens_to_grpo_final"]:
