@@ -55,8 +55,10 @@ ARMS: dict[str, dict[str, Any]] = {
     "mt_grpo_per_batch-b24": {"method": "mt_grpo", **TWO_STEPS},
     "mt_grpo_per_minibatch-b24": {"method": "mt_grpo", **TWO_STEPS, "task_weight_update": "minibatch"},
 }
-STUDY = tuple(arm for arm in ARMS if arm.startswith("mt_grpo_"))
-MAIN_ARMS = ("grpo-b24", "grpo-b12", "dapo-b12", "mt_grpo-b12")
+SETS = {
+    "main": ("grpo-b12", "grpo-b24", "dapo-b12", "dapo-b24", "mt_grpo-b12", "mt_grpo-b24"),
+    "study": tuple(arm for arm in ARMS if arm not in ("grpo-b12", "grpo-b24", "dapo-b12", "dapo-b24", "mt_grpo-b24")),
+}
 
 GENERATIONS = 8
 CURVE = {"prompts": 256, "samples": 4}
@@ -242,7 +244,7 @@ def _warm(job: tuple[str, str, int], args: argparse.Namespace) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--world", default="three", choices=list(TOKENS))
-    parser.add_argument("--arms", nargs="+", default=list(MAIN_ARMS), help="methods, or alone:TASK-bPROMPTS")
+    parser.add_argument("--arms", nargs="+", default=["main"], help="methods, 'main', 'study' or alone:TASK-bPROMPTS")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--tokens", type=int, default=None, help="tokens per run; a figure per world if not given")
     parser.add_argument("--steps", type=int, default=100, help="optimizer steps at which methods are compared")
@@ -258,6 +260,9 @@ def main() -> None:
         partial.write_text(json.dumps(result) + "\n")
         partial.replace(path)
         return
+    args.arms = [arm for name in args.arms for arm in SETS.get(name, (name,))]
+    if unknown := [arm for arm in args.arms if arm not in ARMS and not arm.startswith("alone:")]:
+        parser.error(f"`--arms` must be of {[*SETS, *ARMS]} or start with alone:, got {unknown}.")
     run_all(args)
 
 
