@@ -60,6 +60,8 @@ NAMES = {
     "mt_grpo_per_batch": "MT-GRPO, two steps per batch, weights per batch",
     "mt_grpo_per_minibatch": "MT-GRPO, two steps per batch, weights per minibatch",
 }
+# Comparisons of fewer seeds are left out of the summary: they have no interval to speak of.
+FEWEST_SEEDS = 3
 LEVELS = (0.2, 0.3, 0.4, 0.5)
 # Tasks that hold no skill to be found, so that they are left out of the stress world's average.
 UNLEARNABLE = ("countdown_4",)
@@ -406,6 +408,8 @@ def summary(found: dict[str, dict[str, Any]]) -> str:
         for name, row in result["paired"].items():
             comparison, axis = name.rsplit(", equal ", 1)
             seeds = len(row["worst"]["seeds"])
+            if seeds < FEWEST_SEEDS:
+                continue
             cells = [short(comparison), axis, str(seeds), *(points(row[what]) for what in ("worst", "average"))]
             rows.append([f"`{world}`", *cells])
     return table(["world", "difference", "at equal", "seeds", "worst task", "average"], rows, text_columns=3)
