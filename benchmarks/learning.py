@@ -39,8 +39,11 @@ ARMS: dict[str, dict[str, Any]] = {
     "mt_grpo_neutral-b12": {"method": "mt_grpo", "absent_improvement": "neutral"},
     "mt_grpo_no_carry-b12": {"method": "mt_grpo", "max_surplus_age": 0},
     "mt_grpo_carry_1-b12": {"method": "mt_grpo", "max_surplus_age": 1},
+    "mt_grpo_exact_mix-b12": {"method": "mt_grpo", "solved_discount": 0.0},
+    "mt_grpo_exact_mix-b24": {"method": "mt_grpo", "solved_discount": 0.0},
+    "mt_grpo_exact_mix_no_carry-b12": {"method": "mt_grpo", "solved_discount": 0.0, "max_surplus_age": 0},
     "sampler_only-b12": {"method": "mt_grpo", "task_weighting": "fixed"},
-    "weights_only-b12": {"method": "mt_grpo", "group_filter": "none", "oversampling": 1.0},
+    "weights_only-b12": {"method": "mt_grpo", "group_filter": "none", "oversampling": 1.0, "solved_discount": 0.0},
     "reward_only-b12": {"method": "mt_grpo", "task_weighting": "reward_only", "task_weight_decay": 1e-2},
     "mt_grpo_no_guard-b12": {"method": "mt_grpo", "plateau_guard": False},
     "mt_grpo_cap-b12": {"method": "mt_grpo", "task_weight_cap": 0.5},
@@ -61,17 +64,31 @@ SETS = {
 }
 
 GENERATIONS = 8
-CURVE = {"prompts": 256, "samples": 4}
+CURVE_PROMPTS = 768  # of all tasks together, so that a curve costs the same in every world
+CURVE_SAMPLES = 4
 FULL = {"prompts": 500, "samples": 8}
 CURVE_POINTS = 10
 # What a run's file keeps of its log: what the report's pictures need.
-KEPT = ("step", "weight", "batch_share", "accuracy", "filtered_ratio", "held", "rounds", "waste", "mix_distance")
+KEPT = (
+    "step",
+    "weight",
+    "target_share",
+    "batch_share",
+    "accuracy",
+    "filtered_ratio",
+    "held",
+    "rounds",
+    "waste",
+    "mix_distance",
+)
 
 # Tokens that a run may generate: about 20,000 completions of GRPO, 27,000 where there are eight tasks or more.
 TOKENS = {"three": 160_000, "eight": 240_000, "unequal": 140_000, "even": 160_000, "stress": 240_000}
 
 
-def run_one(world: str, arm: str, seed: int, tokens: int, steps: int, cache_dir: str | None) -> dict[str, Any]:
+def run_one(
+    world: str, arm: str, seed: int, tokens: int, steps: int, cache_dir: str | None, curve_points: int = CURVE_POINTS
+) -> dict[str, Any]:
     """Trains one method on one seed until `tokens` are generated and `steps` are made, and measures it on the way."""
     import torch
     from datasets import Dataset
@@ -129,6 +146,7 @@ def run_one(world: str, arm: str, seed: int, tokens: int, steps: int, cache_dir:
             )
         ),
     )
+    curve = {"prompts": min(CURVE_PROMPTS // len(names), 256), "samples": CURVE_SAMPLES}
     points: dict[str, list[dict[str, Any]]] = {"curve": [], "full": []}
     clock = {"wall": 0.0, "cpu": 0.0, "wall_since": time.perf_counter(), "cpu_since": time.process_time()}
 
@@ -165,10 +183,10 @@ def run_one(world: str, arm: str, seed: int, tokens: int, steps: int, cache_dir:
             if spent or state.global_step == steps:
                 measure("full", **FULL, step=state.global_step)
             control.should_training_stop = generated >= tokens and state.global_step >= steps
-            if generated >= len(points["curve"]) * tokens / CURVE_POINTS or control.should_training_stop:
-                measure("curve", **CURVE, step=state.global_step)
+            if generated >= len(points["curve"]) * tokens / curve_points or control.should_training_stop:
+                measure("curve", **curve, step=state.global_step)
 
-    measure("curve", **CURVE, step=0)
+    measure("curve", **curve, step=0)
     if alone:
         measure("full", **FULL, step=0)
     trainer.add_callback(Watch())
@@ -218,6 +236,7 @@ def run_all(args: argparse.Namespace) -> None:
                 continue
             waiting.remove(job)
             command = [sys.executable, __file__, "--one", *map(str, job), "--steps", str(args.steps)]
+            command += ["--curve-points", str(args.curve_points)]
             command += ["--tokens", str(args.tokens)] if args.tokens else []
             command += ["--cache-dir", args.cache_dir] if args.cache_dir else []
             path = result_path(*job)
@@ -248,13 +267,17 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--tokens", type=int, default=None, help="tokens per run; a figure per world if not given")
     parser.add_argument("--steps", type=int, default=100, help="optimizer steps at which methods are compared")
+    parser.add_argument(
+        "--curve-points", type=int, default=CURVE_POINTS, help="small evaluations within the token budget"
+    )
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--cache-dir", default=None)
     parser.add_argument("--one", nargs=3, metavar=("WORLD", "ARM", "SEED"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
         world, arm, seed = args.one
-        result = run_one(world, arm, int(seed), args.tokens or TOKENS[world], args.steps, args.cache_dir)
+        tokens = args.tokens or TOKENS[world]
+        result = run_one(world, arm, int(seed), tokens, args.steps, args.cache_dir, args.curve_points)
         path = result_path(world, arm, int(seed))
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps(result) + "\n")

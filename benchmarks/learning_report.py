@@ -19,7 +19,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.learning import CURVE, RESULTS
+from benchmarks.learning import CURVE_PROMPTS, CURVE_SAMPLES, RESULTS
 from trl_mtgrpo.report import Run
 from trl_mtgrpo.report.accuracy_pictures import accuracy_per_task, worst_and_average
 from trl_mtgrpo.report.canvas import RC, import_matplotlib
@@ -45,6 +45,8 @@ NAMES = {
     "mt_grpo_neutral": 'MT-GRPO, absent_improvement="neutral"',
     "mt_grpo_no_carry": "MT-GRPO, nothing carried",
     "mt_grpo_carry_1": "MT-GRPO, carried for one step",
+    "mt_grpo_exact_mix": "MT-GRPO, the paper's mix",
+    "mt_grpo_exact_mix_no_carry": "MT-GRPO, the paper's mix, nothing carried",
     "sampler_only": "sampler, uniform weights",
     "weights_only": "weights, no filter",
     "reward_only": "reward-only weights, decay 1e-2",
@@ -60,11 +62,15 @@ NAMES = {
     "mt_grpo_per_batch": "MT-GRPO, two steps per batch, weights per batch",
     "mt_grpo_per_minibatch": "MT-GRPO, two steps per batch, weights per minibatch",
 }
+# Variants of something other than the defaults.
+BASES = {"mt_grpo_exact_mix_no_carry": "mt_grpo_exact_mix", "mt_grpo_per_minibatch": "mt_grpo_per_batch"}
 # Comparisons of fewer seeds are left out of the summary: they have no interval to speak of.
 FEWEST_SEEDS = 3
 LEVELS = (0.2, 0.3, 0.4, 0.5)
 # Tasks that hold no skill to be found, so that they are left out of the stress world's average.
 UNLEARNABLE = ("countdown_4",)
+# Seeds on which a default was chosen: they are shown by themselves and enter no comparison.
+DEVELOPMENT = {"eight": (0,)}
 # Two-sided 95 % quantiles of Student's t by degrees of freedom.
 T_QUANTILES = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}
 
@@ -79,12 +85,13 @@ class Measured(NamedTuple):
     learnable: float
 
 
-def load(world: str) -> Runs:
-    """Finished runs of a world by arm and seed."""
+def load(world: str, development: bool = False) -> Runs:
+    """Finished runs of a world by arm and seed: those that are compared, or those of the development seeds."""
     runs: Runs = {}
     for path in sorted((RESULTS / world).glob("*/seed*.json")):
         run = json.loads(path.read_text(encoding="utf-8"))
-        runs.setdefault(run["arm"], {})[run["seed"]] = run
+        if (run["seed"] in DEVELOPMENT.get(world, ())) == development:
+            runs.setdefault(run["arm"], {})[run["seed"]] = run
     return runs
 
 
@@ -200,6 +207,13 @@ def points(found: dict[str, Any] | None) -> str:
     return f"{100 * found['mean']:+.1f}{half}"
 
 
+def compared(runs: Runs) -> list[str]:
+    """The arms that train all tasks, in the order of their names."""
+    order = list(NAMES)
+    arms = (arm for arm in runs if not arm.startswith("alone:"))
+    return sorted(arms, key=lambda arm: (order.index(arm.rsplit("-b", 1)[0]), arm))
+
+
 def methods_table(runs: Runs, arms: Sequence[str], stress: bool) -> str:
     """One line per method and batch size."""
     rows = []
@@ -254,17 +268,19 @@ def other_axes(runs: Runs) -> dict[str, dict[str, Any]]:
     return rows
 
 
-def ablation_rows(runs: Runs, base: str = "mt_grpo-b12") -> dict[str, dict[str, Any]]:
-    """Every other method at the same batch size minus the defaults."""
-    return {
-        title(arm): {
-            f"{what}, equal {axis}": difference(runs, arm, base, axis, what)
-            for axis in ("steps", "tokens")
-            for what in ("worst", "average")
-        }
-        for arm in runs
-        if arm != base and not arm.startswith(("alone:", "grpo", "dapo")) and base in runs
-    }
+def ablation_rows(runs: Runs) -> dict[str, dict[str, Any]]:
+    """Every variant minus what it varies at the same batch size: the defaults, or else what `BASES` says."""
+    rows = {}
+    for arm in compared(runs):
+        name, groups = arm.rsplit("-b", 1)
+        base = f"{BASES.get(name, 'mt_grpo')}-b{groups}"
+        if name not in METHODS.values() and base in runs:
+            rows[f"{title(arm)} - {short(title(base)).rsplit(',', 1)[0]}"] = {
+                f"{what}, equal {axis}": difference(runs, arm, base, axis, what)
+                for axis in ("steps", "tokens")
+                for what in ("worst", "average")
+            }
+    return rows
 
 
 def threshold_table(runs: Runs, arms: Sequence[str]) -> str:
@@ -336,7 +352,10 @@ def draw(world: str, runs: Runs, arms: Sequence[str]) -> list[str]:
             ("_tasks", accuracy_per_task),
             ("_weights", weights_and_shares),
         ):
-            figure = picture(drawn if name != "_weights" else {k: v for k, v in drawn.items() if "MT" in k})
+            shown = drawn if name != "_weights" else {k: v for k, v in drawn.items() if "MT" in k}
+            if not shown:
+                continue
+            figure = picture(shown)
             files.append(f"learning_{world}{name}.png")
             figure.savefig(IMAGES / files[-1], dpi=110, metadata={"Software": None})
     return files
@@ -346,7 +365,7 @@ def numbers(runs: Runs, world: str) -> dict[str, Any]:
     """What is concluded from a world's runs."""
     what = ("worst", "average", "learnable") if world == "stress" else ("worst", "average")
     return {
-        "token_budget": next(run for by_seed in runs.values() for run in by_seed.values())["token_budget"],
+        "token_budget": next(iter(runs[compared(runs)[0]].values()))["token_budget"],
         "paired": paired_rows(runs, what),
         "other_axes": other_axes(runs),
         "ablations": ablation_rows(runs),
@@ -362,12 +381,9 @@ def paired_table(found: dict[str, dict[str, Any]], without: str = "at") -> str:
 
 def section(world: str, runs: Runs, found: dict[str, Any]) -> str:
     """A world's part of the page."""
-    order = list(NAMES)
-    arms = sorted(
-        (arm for arm in runs if not arm.startswith("alone:")),
-        key=lambda arm: (order.index(arm.rsplit("-b", 1)[0]), arm),
-    )
+    arms = compared(runs)
     main = [arm for arm in arms if arm.rsplit("-b", 1)[0] in METHODS.values()]
+    tasks = len(next(iter(runs[arms[0]].values()))["curve"][0]["accuracy"])
     parts = [
         f"## World `{world}`",
         f"Token budget {found['token_budget']:,}. Mean over seeds ± half of its 95 % interval.",
@@ -381,7 +397,7 @@ def section(world: str, runs: Runs, found: dict[str, Any]) -> str:
     if found["other_axes"]:
         parts += [
             "The same at equal completions and at equal computing time, interpolated between evaluations of "
-            f"{CURVE['prompts']} prompts x {CURVE['samples']} samples:",
+            f"{CURVE_PROMPTS // tasks} prompts x {CURVE_SAMPLES} samples per task:",
             paired_table(found["other_axes"]),
         ]
     parts += ["Where the mean curve of the worst task first reaches a level:", threshold_table(runs, main)]
@@ -391,11 +407,17 @@ def section(world: str, runs: Runs, found: dict[str, Any]) -> str:
     parts += ["Per task at the token budget:", task_table(runs, main)]
     if found["ablations"]:
         parts += [
-            "Minus MT-GRPO with its defaults at B = 12, in points, paired by seed (negative is worse):",
+            "What each part buys: variants at the same B, in points, paired by seed (negative is worse than what is "
+            "varied):",
             paired_table(found["ablations"]),
         ]
     if alone := alone_table(runs):
-        parts.append(alone)
+        parts += ["Each task trained alone (GRPO, B = 12) from the world's warm start:", alone]
+    if chosen_on := load(world, development=True):
+        parts += [
+            f"Seeds {list(DEVELOPMENT[world])}, on which defaults were chosen; they enter none of the above:",
+            methods_table(chosen_on, compared(chosen_on), world == "stress"),
+        ]
     chosen = [arm for arm in (best(runs, method, "tokens") for method in METHODS.values()) if arm is not None]
     parts += [f"![World {world}](../images/{name})" for name in draw(world, runs, chosen)]
     return "\n\n".join(parts)

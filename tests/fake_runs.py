@@ -70,6 +70,7 @@ def collector(
         num_generations=NUM_GENERATIONS,
         max_surplus_age=sampler.max_surplus_age,
         reward_ema=0.5,
+        solved_discount=0.0,
         seed=seed,
         groups_per_call=7,
         max_group_tokens=1_000,

@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,6 +62,32 @@ def test_tokens_to_the_final_accuracy_of_grpo_are_a_share_of_its_budget() -> Non
     found = learning_report.tokens_to_final(runs)
     assert found["level"] == pytest.approx(0.3)
     assert found["share"] == pytest.approx(0.5, abs=0.01)
+
+
+def test_seeds_on_which_a_default_was_chosen_enter_no_comparison(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for seed in (0, 1):
+        path = tmp_path / "eight" / "grpo-b12" / f"seed{seed}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(run(seed, 0.3) | {"arm": "grpo-b12"}))
+    monkeypatch.setattr(learning_report, "RESULTS", tmp_path)
+    monkeypatch.setattr(learning_report, "DEVELOPMENT", {"eight": (0,)})
+    assert list(learning_report.load("eight")["grpo-b12"]) == [1]
+    assert list(learning_report.load("eight", development=True)["grpo-b12"]) == [0]
+
+
+def test_a_variant_is_compared_with_what_it_varies() -> None:
+    runs = {
+        "mt_grpo-b12": {0: run(0, 0.5)},
+        "mt_grpo_exact_mix-b12": {0: run(0, 0.4)},
+        "mt_grpo_exact_mix_no_carry-b12": {0: run(0, 0.1)},
+        "mt_grpo_fast-b24": {0: run(0, 0.9)},
+        "alone:hard-b12": {0: run(0, 0.9)},
+    }
+    found = learning_report.ablation_rows(runs)
+    gains = sorted(row["worst, equal tokens"]["mean"] for row in found.values())
+    assert gains == pytest.approx([0.1 - 0.4, 0.4 - 0.5])
 
 
 def test_every_arm_says_its_batch_size_and_has_a_name() -> None:

@@ -1,5 +1,7 @@
 """The mix of 200 made-up steps, and the places where a batch is put together."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -77,3 +79,18 @@ def test_the_oldest_carried_groups_train_first() -> None:
         trained = [group.generation for group in batch.groups]
         assert trained == sorted(trained)
         assert all(group.generation >= trained[-1] for group in batch.surplus)
+
+
+def test_solved_groups_shrink_a_share_by_what_is_solved_and_nothing_else() -> None:
+    acceptance = np.array([0.9, 0.1])
+    tasks, weights = mixture([50, 50]), np.array([0.5, 0.5])
+    state = start_state(tasks.names, ImprovementAwareWeighting())
+    collect = replace(collector(tasks, RatioPreservingSampler(num_groups=24)), solved_discount=1.0)
+    shares = []
+    for _ in range(60):
+        batch, state = step(collect, state, weights, FakePolicy(acceptance))
+        shares.append(batch.plan.weights)
+    assert shares[0].tolist() == [0.5, 0.5]
+    # Of what is filtered the made-up answers solve a third, fail a third and leave a third unscored.
+    unsolved = 1 - (1 - acceptance) / 3
+    assert np.abs(np.mean(shares[20:], axis=0) - unsolved / unsolved.sum()).max() < 0.02

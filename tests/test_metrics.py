@@ -30,7 +30,7 @@ def metrics() -> dict[str, float]:
         outcomes=np.array([[4, 3, 1, 0, 0], [0, 0, 0, 0, 0]]),
         reward=np.array([0.6, np.nan]),
         accuracy=np.array([0.5, np.nan]),
-        plan=SimpleNamespace(rounds=2),
+        plan=SimpleNamespace(rounds=2, weights=np.array([0.25, 0.75])),
         is_filler=np.array([False, False, False, False]),
     )
     return batch_metrics(NAMES, batch, np.array([0.5, 0.5]), np.array([False, True]))
@@ -46,6 +46,12 @@ def test_ratios_are_over_everything_generated() -> None:
     assert found["tasks/hard/stalled"] == 1.0
 
 
+def test_the_share_that_was_drawn_from_stands_beside_the_weight() -> None:
+    found = metrics()
+    assert [found[f"tasks/{name}/weight"] for name in NAMES] == [0.5, 0.5]
+    assert [found[f"tasks/{name}/target_share"] for name in NAMES] == [0.25, 0.75]
+
+
 def test_ratios_of_a_task_that_was_not_generated_are_unknown() -> None:
     assert np.isnan(metrics()["tasks/hard/filtered_ratio"])
     assert metrics()["tasks/hard/generated_groups"] == 0.0
@@ -58,7 +64,7 @@ def test_the_step_as_a_whole() -> None:
     assert found["sampling/accepted_groups"] == 4.0
     assert found["sampling/expired_groups"] == 1.0
     assert found["sampling/waste"] == 2.0
-    assert found["sampling/mix_distance"] == pytest.approx(0.5)
+    assert found["sampling/mix_distance"] == pytest.approx(1.0)
 
 
 def test_an_improvement_is_shown_before_and_after_the_clip() -> None:

@@ -42,7 +42,7 @@ TWO_BATCHES = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 
 CASES = {
     "first epoch": (3, {**ALIGNED}),
     "carried groups": (3, {**ALIGNED, **SURPLUS}),
-    "carried groups, later epoch": (4, {**ALIGNED, **SURPLUS, "size": 4}),
+    "carried groups, later epoch": (3, {**ALIGNED, **SURPLUS, "size": 4}),
     "without carry-over, end of an epoch": (3, {**ALIGNED, "max_surplus_age": 0, "size": 4}),
     "groups carried for two steps": (3, {**ALIGNED, **SURPLUS, "max_surplus_age": 2}),
     "four updates per batch, carried groups": (4, {**FOUR_STEPS, **SURPLUS}),

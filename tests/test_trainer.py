@@ -241,7 +241,7 @@ def test_every_metric_of_a_task_is_logged(tmp_path: Path) -> None:
     trainer = tiny_trainer(tmp_path, max_steps=2)
     trainer.train()
     logged = trainer.state.log_history[0]
-    columns = "weight reward accuracy improvement filtered_ratio solved_ratio failed_ratio batch_share"
+    columns = "weight target_share reward accuracy improvement filtered_ratio solved_ratio failed_ratio batch_share"
     for name in ("easy", "medium", "hard"):
         for column in [*columns.split(), "generated_groups", "generated_tokens", "stalled", "held"]:
             assert f"tasks/{name}/{column}" in logged

@@ -14,7 +14,7 @@ from .accounting import REASONS, RolloutLedger
 from .distributed import Ranks
 from .mixture import TaskMixture
 from .rollouts import Group, Rollout
-from .sampling import OUTCOMES, BatchLedger, RatioPreservingSampler, StallDoctor
+from .sampling import OUTCOMES, BatchLedger, RatioPreservingSampler, StallDoctor, unsolved_shares
 from .signals import task_means
 from .state import MultiTaskState
 from .task_sampler import TaskAwareSampler
@@ -126,6 +126,8 @@ class BatchCollector:
             For how many steps an accepted group is kept.
         reward_ema (`float`):
             Factor of the accuracy average.
+        solved_discount (`float`):
+            How far solved groups shrink a task's share of the batch, see [`unsolved_shares`].
         seed (`int`):
             Seed shared by all ranks.
         groups_per_call (`int`):
@@ -143,6 +145,7 @@ class BatchCollector:
     num_generations: int
     max_surplus_age: int
     reward_ema: float
+    solved_discount: float
     seed: int
     groups_per_call: int
     max_group_tokens: int
@@ -174,8 +177,9 @@ class BatchCollector:
         rng = np.random.default_rng([self.seed, state.generation])
         num_tasks = self.mixture.num_tasks
         cost = state.tokens.generated / np.maximum(state.groups.generated, 1)
+        shares = unsolved_shares(weights, state.unsolved, self.solved_discount)
         ledger = self.sampler.open(
-            self.doctor.adjust(weights, state.stalls) if self.doctor else weights,
+            self.doctor.adjust(shares, state.stalls) if self.doctor else shares,
             rng,
             carried=_count(state.carried, num_tasks),
             probes=self.doctor.probes(state.stalls) if self.doctor else None,
@@ -195,11 +199,13 @@ class BatchCollector:
             acceptance = acceptance.update(request, kept)
             candidates.extend(found)
         batch = self._select(state, ledger, candidates, calls, rng)
+        judged = batch.outcomes.sum(axis=1)
         observed = ~np.isnan(batch.accuracy)
         return batch, replace(
             state,
             generation=state.generation + 1,
             acceptance=acceptance,
+            unsolved=state.unsolved.update(judged, judged - batch.outcomes[:, OUTCOMES.index("solved")]),
             cursors=cursors,
             carried=batch.surplus,
             reward_average=state.reward_average.update(batch.accuracy, observed, self.reward_ema),

@@ -16,6 +16,7 @@ METHODS: dict[str, dict[str, Any]] = {
         "group_filter": "mixed_correctness",
         "preserve_task_ratio": True,
         "oversampling": "adaptive",
+        "solved_discount": 1.0,
         "epsilon_high": 0.28,
     },
     "grpo": {
@@ -23,6 +24,7 @@ METHODS: dict[str, dict[str, Any]] = {
         "group_filter": "none",
         "preserve_task_ratio": True,
         "oversampling": 1.0,
+        "solved_discount": 0.0,
         "epsilon_high": None,
     },
     "dapo": {
@@ -30,6 +32,7 @@ METHODS: dict[str, dict[str, Any]] = {
         "group_filter": "mixed_correctness",
         "preserve_task_ratio": False,
         "oversampling": "adaptive",
+        "solved_discount": 0.0,
         "epsilon_high": 0.28,
     },
     "sec_grpo": {
@@ -37,6 +40,7 @@ METHODS: dict[str, dict[str, Any]] = {
         "group_filter": "none",
         "preserve_task_ratio": True,
         "oversampling": 1.0,
+        "solved_discount": 0.0,
         "epsilon_high": None,
     },
     "sec_dapo": {
@@ -44,6 +48,7 @@ METHODS: dict[str, dict[str, Any]] = {
         "group_filter": "mixed_correctness",
         "preserve_task_ratio": False,
         "oversampling": "adaptive",
+        "solved_discount": 0.0,
         "epsilon_high": 0.28,
     },
 }
@@ -66,7 +71,7 @@ class MultiTaskGRPOConfig(GRPOConfig):
     Configuration class for the [`MultiTaskGRPOTrainer`].
 
     Every field of [`~trl.GRPOConfig`] keeps its meaning. Defaults are those of the paper's three-task experiment
-    ([Multi-Task GRPO](https://huggingface.co/papers/2602.05547), Section 6) unless a field says otherwise. Five fields
+    ([Multi-Task GRPO](https://huggingface.co/papers/2602.05547), Section 6) unless a field says otherwise. Six fields
     depend on `method` and are filled from it when left at `None`; setting one of them overrides the method.
 
     Parameters:
@@ -143,6 +148,12 @@ class MultiTaskGRPOConfig(GRPOConfig):
         oversampling (`str` or `float`, *optional*):
             `"adaptive"` sizes each request by what is missing and the acceptance estimate; a number generates that
             multiple of the batch every round (3.0 in the paper). Set by `method`.
+        solved_discount (`float`, *optional*):
+            How far a task's share of the batch shrinks with σ, the share of its groups in which every rollout is
+            correct: z′ ∝ z (1 - σ)^`solved_discount`. With 1 the weights are shares of the prompts that are not
+            solved yet; 0 is the paper's rule, which pays 1 / (1 - ρ) groups for each place of a nearly solved task.
+            Reported as `tasks/<name>/target_share`. Set by `method`: 1 for `"mt_grpo"` unless weights are fixed,
+            else 0.
         acceptance_aware (`bool`, *optional*, defaults to `True`):
             Whether requests are inflated by the acceptance estimate (off in the released three-task scripts).
         max_acceptance_inflation (`float`, *optional*, defaults to `5.0`):
@@ -236,6 +247,9 @@ class MultiTaskGRPOConfig(GRPOConfig):
     oversampling: str | None = field(
         default=None, metadata={"help": "'adaptive', or a factor of the batch generated each round. Set by `method`."}
     )
+    solved_discount: float | None = field(
+        default=None, metadata={"help": "How far solved groups shrink a task's share of the batch. Set by `method`."}
+    )
     acceptance_aware: bool = field(
         default=True, metadata={"help": "Whether requests are inflated by the acceptance estimate."}
     )
@@ -277,6 +291,8 @@ class MultiTaskGRPOConfig(GRPOConfig):
         self.filled_by_method = tuple(name for name in preset if getattr(self, name) is None)
         for name in self.filled_by_method:
             setattr(self, name, preset[name])
+        if self.task_weighting == "fixed" and "solved_discount" in self.filled_by_method:
+            self.solved_discount = 0.0  # who names the shares wants those
         if isinstance(self.oversampling, str) and self.oversampling != "adaptive":
             self.oversampling = self._as_factor(self.oversampling)
         check_settings(self)
@@ -335,6 +351,7 @@ def check_settings(config: MultiTaskGRPOConfig) -> None:
     _check(config, "improvement_groups", "at least 1 or None", lambda v: v is None or v >= 1)
     _check(config, "task_reward_ema", "in [0, 1)", lambda v: 0 <= v < 1)
     _check(config, "oversampling", "'adaptive' or at least 1", lambda v: v == "adaptive" or v >= 1)
+    _check(config, "solved_discount", "at least 0", lambda v: v >= 0)
     _check(config, "max_acceptance_inflation", "at least 1", lambda v: v >= 1)
     _check(config, "max_resampling_rounds", "at least 0", lambda v: v >= 0)
     _check(config, "max_surplus_age", "at least 0", lambda v: v >= 0)

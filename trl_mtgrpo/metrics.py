@@ -23,15 +23,15 @@ def batch_metrics(
         batch ([`CollectedBatch`]):
             The batch.
         weights (`np.ndarray`):
-            The task weights it follows, shape `(K,)`.
+            The task weights that its shares were made from, shape `(K,)`.
         stalled (`np.ndarray`):
             Tasks whose share of the budget is shrunk because they yield nothing, shape `(K,)`.
 
     Returns:
-        `dict[str, float]`: `tasks/<name>/{weight,reward,accuracy,filtered_ratio,solved_ratio,failed_ratio,batch_share,
-        generated_groups,generated_tokens,stalled}` and `sampling/{rounds,generated_groups,accepted_groups,
-        carried_groups,expired_groups,unfilled_groups,waste,mix_distance}`. Ratios of a task that was not generated
-        are NaN, which the host leaves out of its averages.
+        `dict[str, float]`: `tasks/<name>/{weight,target_share,reward,accuracy,filtered_ratio,solved_ratio,
+        failed_ratio,batch_share,generated_groups,generated_tokens,stalled}` and `sampling/{rounds,generated_groups,
+        accepted_groups,carried_groups,expired_groups,unfilled_groups,waste,mix_distance}`. Ratios of a task that was
+        not generated are NaN, which the host leaves out of its averages.
     """
     groups, tokens = batch.group_ledger, batch.token_ledger
     generated = np.where(groups.generated > 0, groups.generated, np.nan)
@@ -39,6 +39,7 @@ def batch_metrics(
     share = groups.trained / max(int(groups.trained.sum()), 1)
     columns = {
         "weight": weights,
+        "target_share": batch.plan.weights,
         "reward": batch.reward,
         "accuracy": batch.accuracy,
         "filtered_ratio": 1.0 - informative / generated,
@@ -62,7 +63,7 @@ def batch_metrics(
         "sampling/expired_groups": float(groups.expired.sum()),
         "sampling/unfilled_groups": float(batch.is_filler.sum()),
         "sampling/waste": groups.waste,
-        "sampling/mix_distance": mix_distance(groups.trained, weights),
+        "sampling/mix_distance": mix_distance(groups.trained, batch.plan.weights),
     }
 
 

@@ -122,6 +122,9 @@ def change_tasks(
             carried_out=moved(total.carried_out - expired, 0),
         )
 
+    def estimate(old: AcceptanceEstimate) -> AcceptanceEstimate:
+        return replace(old, accepted=moved(old.accepted, 0.0), filtered=moved(old.filtered, 0.0))
+
     weighting, guard, average = state.weighting, state.guard, state.reward_average
     changed = replace(
         state,
@@ -138,12 +141,8 @@ def change_tasks(
             smoothed=moved(guard.smoothed, np.nan),
             anchor=moved(guard.anchor, np.nan),
         ),
-        acceptance=AcceptanceEstimate(
-            accepted=moved(state.acceptance.accepted, 0.0),
-            filtered=moved(state.acceptance.filtered, 0.0),
-            window=state.acceptance.window,
-            surprise=state.acceptance.surprise,
-        ),
+        acceptance=estimate(state.acceptance),
+        unsolved=estimate(state.unsolved),
         stalls=StallState(
             empty_steps=moved(state.stalls.empty_steps, 0),
             outcomes=moved(state.stalls.outcomes, np.zeros(len(OUTCOMES), dtype=np.int64)),

@@ -15,7 +15,7 @@ from .signals import RewardAverage
 from .weighting import GuardState, PlateauGuard, TaskWeighting, WeightingState
 
 
-SCHEMA = 1
+SCHEMA = 2
 STATE_FILE = "multi_task_grpo_state.json"
 
 
@@ -57,6 +57,8 @@ class MultiTaskState:
             Memory of the plateau guard.
         acceptance ([`AcceptanceEstimate`]):
             How many of a task's groups carry a gradient.
+        unsolved ([`AcceptanceEstimate`]):
+            How many of a task's groups are not solved by every rollout, in the same form.
         stalls ([`StallState`]):
             Tasks from which nothing has been accepted for a while.
         reward_average ([`RewardAverage`]):
@@ -80,6 +82,7 @@ class MultiTaskState:
     weighting: WeightingState
     guard: GuardState
     acceptance: AcceptanceEstimate
+    unsolved: AcceptanceEstimate
     stalls: StallState
     reward_average: RewardAverage
     cursors: tuple[int, ...]
@@ -97,6 +100,7 @@ class MultiTaskState:
             "weighting": self.weighting.to_json(),
             "guard": self.guard.to_json(),
             "acceptance": self.acceptance.to_json(),
+            "unsolved": self.unsolved.to_json(),
             "stalls": self.stalls.to_json(),
             "reward_average": self.reward_average.to_json(),
             "cursors": list(self.cursors),
@@ -127,6 +131,7 @@ class MultiTaskState:
             weighting=WeightingState.from_json(value["weighting"]),
             guard=GuardState.from_json(value["guard"]),
             acceptance=AcceptanceEstimate.from_json(value["acceptance"]),
+            unsolved=AcceptanceEstimate.from_json(value["unsolved"]),
             stalls=StallState.from_json(value["stalls"]),
             reward_average=RewardAverage.from_json(value["reward_average"]),
             cursors=tuple(value["cursors"]),
@@ -162,6 +167,7 @@ def start_state(
         weighting=weighting.init(num_tasks),
         guard=PlateauGuard().init(num_tasks),
         acceptance=AcceptanceEstimate.init(num_tasks),
+        unsolved=AcceptanceEstimate.init(num_tasks),
         stalls=StallDoctor().init(num_tasks),
         reward_average=RewardAverage.start(num_tasks),
         cursors=(0,) * num_tasks,

@@ -180,6 +180,7 @@ class MultiTaskGRPOTrainer(GRPOTrainer):
             num_generations=generations,
             max_surplus_age=settings.max_surplus_age,
             reward_ema=settings.task_reward_ema,
+            solved_discount=settings.solved_discount,
             seed=settings.seed,
             # A whole round in one call is best for vLLM; `generate` holds its whole batch in memory.
             groups_per_call=2**31 if self.use_vllm else num_groups,

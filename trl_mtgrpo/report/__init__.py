@@ -51,11 +51,10 @@ PICTURES = (
     _Picture(
         "weights_and_shares",
         "What was asked for and what was trained",
-        "Left: the task weights. Middle: each task's share of the groups that trained, after filtering; it should "
-        "follow "
-        "the left panel. Right: how far one batch is from the weights (0 is exact, 2 is disjoint); a batch of few "
-        "groups "
-        "cannot be exact, because it is drawn from the weights. Moving means over a tenth of the run.",
+        "From left to right: the task weights; the shares of the batch that were asked for, which leave out what is "
+        "solved; each task's share of the groups that trained, after filtering, which should follow what was asked "
+        "for; and how far one batch is from it (0 is exact, 2 is disjoint): a batch of few groups cannot be exact, "
+        "because it is drawn. All but the weights are moving means over a tenth of the run.",
         weights_and_shares,
     ),
     _Picture(

@@ -41,7 +41,7 @@ def outline_of(run: Run, num_groups: int | None = None, num_generations: int = 1
                 f"`--replay` must be a run in which every task was generated, got none for '{task}'. Give its "
                 "acceptance with `--acceptance` instead."
             )
-        weights.append(np.interp(steps, *run.series(f"tasks/{task}/weight")))
+        weights.append(np.interp(steps, *run.asked_share(task)))
         known = np.isin(groups.x, filtered.x)
         accepted = np.zeros_like(groups.y)
         accepted[known] = groups.y[known] * (1.0 - filtered.y)

@@ -62,6 +62,20 @@ class Run:
         found = {entry["step"]: entry[key] for entry in self.log if _is_number(entry.get(key))}
         return Curve(np.array(list(found), dtype=np.float64), np.array(list(found.values()), dtype=np.float64))
 
+    def asked_share(self, task: str) -> Curve:
+        """
+        Share of the batch that was asked for a task, in 0..1.
+
+        Args:
+            task (`str`):
+                Task name.
+
+        Returns:
+            [`Curve`]: the target share, or the weight in a log that has no target shares.
+        """
+        found = self.series(f"tasks/{task}/target_share")
+        return found if found.x.size else self.series(f"tasks/{task}/weight")
+
     @property
     def is_evaluated(self) -> bool:
         """Whether accuracies come from evaluations; otherwise they are those of the training prompts."""

@@ -22,25 +22,27 @@ FATES: tuple[tuple[str, str, str, Callable[[Any], Any]], ...] = (
 
 
 def weights_and_shares(runs: Runs) -> Any:
-    """One row per label: task weights, realised shares of the trained batch, and how far the two are apart."""
-    figure, axes = panels(len(runs), 3, width=3.7, sharex=True)
+    """One row per label: task weights, shares asked for and trained, and how far the two are apart."""
+    figure, axes = panels(len(runs), 4, width=2.9, sharex=True)
     tasks = next(iter(runs.values()))[0].tasks
     furthest, largest = 0.5, 0.0
     for row, seeds in zip(axes, runs.values(), strict=True):
         for k, task in enumerate(tasks):
-            asked = band([run.series(f"tasks/{task}/weight") for run in seeds])
+            weights = band([run.series(f"tasks/{task}/weight") for run in seeds])
+            asked = band([smoothed(run.asked_share(task)) for run in seeds])
             trained = band([smoothed(run.series(f"tasks/{task}/batch_share")) for run in seeds])
-            for ax, drawn in ((row[0], asked), (row[1], trained)):
+            for ax, drawn in zip(row, (weights, asked, trained), strict=False):
                 draw_band(ax, drawn, k, TASK_COLOURS, markers=False, label=task)
                 largest = max(largest, float(np.max(drawn.high, initial=0.0)))
         distance = band([smoothed(run.series("sampling/mix_distance")) for run in seeds])
-        draw_band(row[2], distance, 0, ("#444444",), markers=False)
+        draw_band(row[3], distance, 0, ("#444444",), markers=False)
         furthest = max(furthest, float(np.max(distance.high, initial=0.0)))
     for row, label in zip(axes, runs, strict=True):
-        percent_axis(row[0], f"{label}\nshare of the batch", top=min(1.1 * largest, 1.0))
-        percent_axis(row[1], "", top=min(1.1 * largest, 1.0))
-        row[2].set_ylim(0.0, 1.1 * furthest)
-    for ax, title in zip(axes[0], ("weights asked for", "shares trained", "distance of a batch (L1)"), strict=True):
+        for k in range(3):
+            percent_axis(row[k], f"{label}\nshare of the batch" if k == 0 else "", top=min(1.1 * largest, 1.0))
+        row[3].set_ylim(0.0, 1.1 * furthest)
+    titles = ("task weights", "shares asked for", "shares trained", "distance of a batch (L1)")
+    for ax, title in zip(axes[0], titles, strict=True):
         ax.set_title(title)
     for ax in axes[-1]:
         ax.set_xlabel("optimizer steps")

@@ -9,6 +9,7 @@ from .filtering import OUTCOMES, advantage_is_zero, group_outcomes, has_mixed_co
 from .ledger import BatchLedger
 from .ratio_preserving import RatioPreservingSampler
 from .requests import RequestGoal, apportion, size_requests
+from .shares import unsolved_shares
 from .simulation import BatchSampler, SimulationResult, simulate
 from .stalls import StallDoctor, StallState
 from .streams import IndexStream
@@ -32,4 +33,5 @@ __all__ = [
     "has_reward_variance",
     "simulate",
     "size_requests",
+    "unsolved_shares",
 ]

@@ -1,0 +1,59 @@
+"""Shares of the batch: the task weights without what is solved."""
+
+import numpy as np
+from _worlds import thorough
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trl_mtgrpo.sampling import AcceptanceEstimate, unsolved_shares
+
+
+tasks = st.lists(st.tuples(st.floats(0.01, 1.0), st.integers(0, 60), st.integers(0, 60)), min_size=1, max_size=8)
+
+
+def estimate_and_weights(tasks):
+    weights = np.array([task[0] for task in tasks])
+    solved, rest = (np.array([task[i] for task in tasks]) for i in (1, 2))
+    return weights / weights.sum(), AcceptanceEstimate.init(len(tasks)).update(solved + rest, rest)
+
+
+@thorough
+@given(tasks, st.floats(0.0, 3.0))
+def test_shares_stand_in_the_ratios_of_weights_times_what_is_unsolved(tasks, discount):
+    weights, unsolved = estimate_and_weights(tasks)
+    shares = unsolved_shares(weights, unsolved, discount)
+    wanted = weights * unsolved.rates**discount
+    np.testing.assert_allclose(shares, wanted / wanted.sum(), rtol=1e-9)
+    assert (shares > 0).all()
+
+
+@thorough
+@given(tasks)
+def test_without_a_discount_shares_are_the_weights(tasks):
+    weights, unsolved = estimate_and_weights(tasks)
+    assert unsolved_shares(weights, unsolved, 0.0) is weights
+
+
+@thorough
+@given(tasks, st.integers(1, 40))
+def test_more_solved_groups_of_a_task_never_raise_its_share(tasks, solved):
+    weights, unsolved = estimate_and_weights(tasks)
+    more = np.zeros(len(tasks), dtype=np.int64)
+    more[0] = solved
+    assert (
+        unsolved_shares(weights, unsolved.update(more, 0 * more))[0] <= unsolved_shares(weights, unsolved)[0] + 1e-12
+    )
+
+
+@thorough
+@given(tasks, st.integers(1, 40))
+def test_failed_groups_never_lower_a_share(tasks, failed):
+    weights, unsolved = estimate_and_weights(tasks)
+    more = np.zeros(len(tasks), dtype=np.int64)
+    more[0] = failed
+    assert unsolved_shares(weights, unsolved.update(more, more))[0] >= unsolved_shares(weights, unsolved)[0] - 1e-12
+
+
+def test_a_run_whose_tasks_have_no_weight_left_keeps_its_weights():
+    none = np.zeros(2)
+    assert unsolved_shares(none, AcceptanceEstimate.init(2)) is none
