@@ -155,8 +155,10 @@ def difference_on(runs: Runs, ours: str, other: str, axis: str) -> dict[str, Any
 
 
 def best(runs: Runs, method: str, axis: str) -> str | None:
-    """The batch size of a method with the highest mean worst-task accuracy."""
+    """The batch size of a method with the highest mean worst-task accuracy, of those that were run on most seeds."""
     arms = [arm for arm in runs if arm.rsplit("-b", 1)[0] == method and column(runs, arm, axis, "worst")]
+    most = max((len(runs[arm]) for arm in arms), default=0)
+    arms = [arm for arm in arms if len(runs[arm]) == most]
     return max(arms, key=lambda arm: np.mean(list(column(runs, arm, axis, "worst").values())), default=None)
 
 
@@ -297,11 +299,11 @@ def threshold_table(runs: Runs, arms: Sequence[str]) -> str:
 
 
 def tokens_to_final(runs: Runs) -> dict[str, float | None] | None:
-    """Tokens after which MT-GRPO's mean curve is at GRPO's final worst-task accuracy, as a share of GRPO's tokens."""
+    """Tokens after which MT-GRPO's mean curve is where GRPO's ends, as a share of GRPO's tokens."""
     grpo, ours = best(runs, "grpo", "tokens"), best(runs, "mt_grpo", "tokens")
     if grpo is None or ours is None:
         return None
-    final = float(np.mean(list(column(runs, grpo, "tokens", "worst").values())))
+    final = float(mean_curve(runs[grpo], "tokens")[1][-1])  # of the same prompts as the other curve
     needed = first_at(runs[ours], "tokens", final)
     budget = next(iter(runs[grpo].values()))["token_budget"]
     return {"level": final, "share": None if needed is None else needed / budget}
@@ -403,7 +405,7 @@ def section(world: str, runs: Runs, found: dict[str, Any]) -> str:
     parts += ["Where the mean curve of the worst task first reaches a level:", threshold_table(runs, main)]
     if needed := found["tokens_to_grpo_final"]:
         when = "not at all" if needed["share"] is None else f"after {needed['share']:.2f} of GRPO's tokens"
-        parts.append(f"MT-GRPO reaches GRPO's final worst-task accuracy ({needed['level']:.3f}) {when}.")
+        parts.append(f"MT-GRPO's curve is where GRPO's ends ({needed['level']:.3f}) {when}.")
     parts += ["Per task at the token budget:", task_table(runs, main)]
     if found["ablations"]:
         parts += [
