@@ -162,6 +162,11 @@ def best(runs: Runs, method: str, axis: str) -> str | None:
     return max(arms, key=lambda arm: np.mean(list(column(runs, arm, axis, "worst").values())), default=None)
 
 
+def best_of_ours(runs: Runs, axis: str) -> str | None:
+    """MT-GRPO with its defaults, or with the paper's mix in a world where only that was run."""
+    return best(runs, "mt_grpo", axis) or best(runs, "mt_grpo_exact_mix", axis)
+
+
 def mean_curve(by_seed: dict[int, dict[str, Any]], axis: str) -> tuple[Any, Any]:
     """Worst-task accuracy over steps or tokens: the mean over the seeds, where all of them have been."""
     curves = [
@@ -248,7 +253,7 @@ def paired_rows(runs: Runs, what: Sequence[str]) -> dict[str, dict[str, Any]]:
     """MT-GRPO minus each baseline, each at its own best batch size, on both axes."""
     rows = {}
     for axis in ("steps", "tokens"):
-        ours = best(runs, "mt_grpo", axis)
+        ours = best_of_ours(runs, axis)
         for name in ("GRPO", "DAPO"):
             other = best(runs, METHODS[name], axis)
             if ours is not None and other is not None:
@@ -260,7 +265,7 @@ def paired_rows(runs: Runs, what: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 def other_axes(runs: Runs) -> dict[str, dict[str, Any]]:
     """MT-GRPO minus each baseline at equal completions and at equal computing time, at the B for equal tokens."""
-    ours, rows = best(runs, "mt_grpo", "tokens"), {}
+    ours, rows = best_of_ours(runs, "tokens"), {}
     for name in ("GRPO", "DAPO"):
         other = best(runs, METHODS[name], "tokens")
         if ours is not None and other is not None:
@@ -300,7 +305,7 @@ def threshold_table(runs: Runs, arms: Sequence[str]) -> str:
 
 def tokens_to_final(runs: Runs) -> dict[str, float | None] | None:
     """Tokens after which MT-GRPO's mean curve is where GRPO's ends, as a share of GRPO's tokens."""
-    grpo, ours = best(runs, "grpo", "tokens"), best(runs, "mt_grpo", "tokens")
+    grpo, ours = best(runs, "grpo", "tokens"), best_of_ours(runs, "tokens")
     if grpo is None or ours is None:
         return None
     final = float(mean_curve(runs[grpo], "tokens")[1][-1])  # of the same prompts as the other curve
@@ -317,7 +322,7 @@ def task_table(runs: Runs, arms: Sequence[str]) -> str:
     for arm in arms:
         ends = [next(p for p in run["full"] if p["tokens"] >= run["token_budget"]) for run in runs[arm].values()]
         rows.append([title(arm), *(f"{np.mean([p['accuracy'][n] for p in ends]):.3f}" for n in names)])
-        if arm.startswith("mt_grpo-"):
+        if arm == best_of_ours(runs, "tokens"):
             rows.append(["its weights", *(f"{np.mean([p['weights'][n] for p in ends]):.2f}" for n in names)])
     return table(["accuracy", *names], rows)
 
@@ -384,7 +389,8 @@ def paired_table(found: dict[str, dict[str, Any]], without: str = "at") -> str:
 def section(world: str, runs: Runs, found: dict[str, Any]) -> str:
     """A world's part of the page."""
     arms = compared(runs)
-    main = [arm for arm in arms if arm.rsplit("-b", 1)[0] in METHODS.values()]
+    shown = {*METHODS.values(), *(ours.rsplit("-b", 1)[0] for ours in [best_of_ours(runs, "tokens")] if ours)}
+    main = [arm for arm in arms if arm.rsplit("-b", 1)[0] in shown]
     tasks = len(next(iter(runs[arms[0]].values()))["curve"][0]["accuracy"])
     parts = [
         f"## World `{world}`",
@@ -420,7 +426,8 @@ def section(world: str, runs: Runs, found: dict[str, Any]) -> str:
             f"Seeds {list(DEVELOPMENT[world])}, on which defaults were chosen; they enter none of the above:",
             methods_table(chosen_on, compared(chosen_on), world == "stress"),
         ]
-    chosen = [arm for arm in (best(runs, method, "tokens") for method in METHODS.values()) if arm is not None]
+    found_best = (best(runs, "grpo", "tokens"), best(runs, "dapo", "tokens"), best_of_ours(runs, "tokens"))
+    chosen = [arm for arm in found_best if arm is not None]
     parts += [f"![World {world}](../images/{name})" for name in draw(world, runs, chosen)]
     return "\n\n".join(parts)
 
