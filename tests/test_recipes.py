@@ -110,3 +110,10 @@ def test_the_best_checkpoint_of_the_hardware_recipes_is_that_of_the_worst_task()
 
 def test_lora_is_asked_for_where_the_recipe_says_so() -> None:
     assert parsed("one_gpu_lora")[2].use_peft
+
+
+@pytest.mark.parametrize("name", ["paper_three_tasks", "paper_nine_tasks"])
+def test_the_papers_recipes_leave_out_what_the_paper_does_not_have(name: str) -> None:
+    _, args, _ = parsed(name)
+    assert (args.max_surplus_age, args.solved_discount, args.plateau_guard) == (0, 0.0, False)
+    assert args.oversampling == 3.0
