@@ -22,7 +22,8 @@ def estimate_and_weights(tasks):
 def test_shares_stand_in_the_ratios_of_weights_times_what_is_unsolved(tasks, discount):
     weights, unsolved = estimate_and_weights(tasks)
     shares = unsolved_shares(weights, unsolved, discount)
-    wanted = weights * unsolved.rates**discount
+    solved, rest = (np.array([task[i] for task in tasks]) for i in (1, 2))
+    wanted = weights * ((rest + 1) / (rest + solved + 1)) ** discount
     np.testing.assert_allclose(shares, wanted / wanted.sum(), rtol=1e-9)
     assert (shares > 0).all()
 
@@ -32,6 +33,13 @@ def test_shares_stand_in_the_ratios_of_weights_times_what_is_unsolved(tasks, dis
 def test_without_a_discount_shares_are_the_weights(tasks):
     weights, unsolved = estimate_and_weights(tasks)
     assert unsolved_shares(weights, unsolved, 0.0) is weights
+
+
+@thorough
+@given(tasks)
+def test_shares_are_the_weights_while_nothing_is_solved_however_little_is_seen_of_a_task(tasks):
+    weights, unsolved = estimate_and_weights([(weight, 0, rest) for weight, _, rest in tasks])
+    assert unsolved_shares(weights, unsolved) is weights
 
 
 @thorough
@@ -55,5 +63,5 @@ def test_failed_groups_never_lower_a_share(tasks, failed):
 
 
 def test_a_run_whose_tasks_have_no_weight_left_keeps_its_weights():
-    none = np.zeros(2)
-    assert unsolved_shares(none, AcceptanceEstimate.init(2)) is none
+    none, solved = np.zeros(2), np.array([3, 3])
+    assert unsolved_shares(none, AcceptanceEstimate.init(2).update(solved, 0 * solved)) is none

@@ -17,16 +17,18 @@ def unsolved_shares(
     reason to generate more: a solved prompt has nothing left to teach. With γ = 1 the weights are shares of the
     prompts that are *not solved yet*, and those are kept exactly however many of them fail. The paper has γ = 0.
 
+    A task counts as unsolved until solved groups of it are seen: while nothing is solved, shares are the weights.
+
     Args:
         weights (`numpy.ndarray` of shape `(K,)`):
             Task weights z, on the simplex.
         unsolved ([`AcceptanceEstimate`]):
-            What is believed of 1 - σ.
+            Decayed counts of groups that are unsolved (`accepted`) and solved (`filtered`).
         discount (`float`, *optional*, defaults to `1.0`):
             γ, at least 0.
 
     Returns:
-        `numpy.ndarray` of shape `(K,)`: shares on the simplex; `weights` as they are when γ = 0.
+        `numpy.ndarray` of shape `(K,)`: shares on the simplex; `weights` as they are when γ = 0 or nothing is solved.
 
     Example:
 
@@ -39,8 +41,10 @@ def unsolved_shares(
 
     ```
     """
-    if discount == 0:
+    if discount == 0 or not unsolved.filtered.any():
         return weights
-    shares: NDArray[np.float64] = weights * unsolved.rates**discount
+    # One pseudo-group, unsolved: a share never ends at 0, where nothing would be seen of the task any more.
+    fractions = (unsolved.accepted + 1.0) / (unsolved.accepted + unsolved.filtered + 1.0)
+    shares: NDArray[np.float64] = weights * fractions**discount
     total = float(shares.sum())
     return shares / total if total > 0 else weights
