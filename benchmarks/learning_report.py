@@ -66,6 +66,8 @@ NAMES = {
 BASES = {"mt_grpo_exact_mix_no_carry": "mt_grpo_exact_mix", "mt_grpo_per_minibatch": "mt_grpo_per_batch"}
 # Comparisons of fewer seeds are left out of the summary: they have no interval to speak of.
 FEWEST_SEEDS = 3
+# A batch size enters the choice of a method's best one from this many seeds on.
+ENOUGH_SEEDS = 5
 LEVELS = (0.2, 0.3, 0.4, 0.5)
 # Tasks that hold no skill to be found, so that they are left out of the stress world's average.
 UNLEARNABLE = ("countdown_4",)
@@ -155,11 +157,12 @@ def difference_on(runs: Runs, ours: str, other: str, axis: str) -> dict[str, Any
 
 
 def best(runs: Runs, method: str, axis: str) -> str | None:
-    """The batch size of a method with the highest mean worst-task accuracy, of those that were run on most seeds."""
-    arms = [arm for arm in runs if arm.rsplit("-b", 1)[0] == method and column(runs, arm, axis, "worst")]
-    most = max((len(runs[arm]) for arm in arms), default=0)
-    arms = [arm for arm in arms if len(runs[arm]) == most]
-    return max(arms, key=lambda arm: np.mean(list(column(runs, arm, axis, "worst").values())), default=None)
+    """The batch size of a method with the highest mean worst-task accuracy on the seeds that its batch sizes share."""
+    worst = {arm: column(runs, arm, axis, "worst") for arm in runs if arm.rsplit("-b", 1)[0] == method}
+    enough = min(max(map(len, worst.values()), default=0), ENOUGH_SEEDS)
+    arms = [arm for arm, values in worst.items() if values and len(values) >= enough]
+    shared = set.intersection(*(set(worst[arm]) for arm in arms)) if arms else set()
+    return max(arms, key=lambda arm: np.mean([worst[arm][seed] for seed in sorted(shared)]), default=None)
 
 
 def best_of_ours(runs: Runs, axis: str) -> str | None:
