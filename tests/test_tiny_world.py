@@ -35,6 +35,7 @@ from tiny_world import (  # noqa: E402
 from tiny_world import countdown as countdown_module  # noqa: E402
 from tiny_world import warm_starts as warm_starts_module  # noqa: E402
 from tiny_world.countdown import Countdown  # noqa: E402
+from tiny_world.evaluation import _sampled  # noqa: E402
 from tiny_world.tasks import is_held_out, task_items  # noqa: E402
 from tiny_world.zebra import Zebra  # noqa: E402
 
@@ -257,6 +258,10 @@ class Oracle(torch.nn.Module):
     def __init__(self, tokenizer, answers):
         super().__init__()
         self.tokenizer, self.answers, self.device = tokenizer, answers, torch.device("cpu")
+        self.config = build_model(0).config
+
+    def forward(self, **inputs):
+        """Reads a prompt, which the oracle need not."""
 
     def generate(self, input_ids, attention_mask, **settings):
         prompts = self.tokenizer.batch_decode(input_ids, skip_special_tokens=True)
@@ -286,6 +291,20 @@ def test_evaluation_repeats_itself_and_leaves_the_random_state_and_the_mode(cach
     np.testing.assert_array_equal(*scores)
     assert torch.equal(before, torch.get_rng_state())
     assert model.training
+
+
+def test_prompts_that_are_read_once_are_answered_as_if_read_for_every_sample(tokenizer):
+    model = build_model(0).eval()
+    inputs = tokenizer(["C1,2=3:", "a much longer prompt:"], return_tensors="pt", padding=True)
+    read = (inputs["input_ids"], inputs["attention_mask"])
+    with torch.inference_mode():
+        torch.manual_seed(0)
+        once = _sampled(model, *read, 3, 6, {"do_sample": True, "top_k": 0})
+        torch.manual_seed(0)
+        repeated = {name: values.repeat_interleave(3, 0) for name, values in inputs.items()}
+        every = model.generate(**repeated, max_new_tokens=6, do_sample=True, top_k=0)
+    assert len(set(map(tuple, once.tolist()))) > 2
+    assert torch.equal(once, every[:, inputs["input_ids"].shape[1] :])
 
 
 def test_evaluation_needs_a_sample(tokenizer):

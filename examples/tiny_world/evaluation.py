@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from transformers import DynamicCache
 
 from tiny_world.tasks import tiny_task_reward
 
@@ -77,16 +78,44 @@ def task_scores(
         for name, rows in rows_by_task.items():
             reward = tiny_task_reward(name)
             order = np.argsort([len(row["prompt"]) for row in rows], kind="stable")  # little padding within a batch
-            wanted = [rows[index] for index in order for _ in range(samples)]
             values: list[float] = []
-            for start in range(0, len(wanted), batch_size):
-                batch = wanted[start : start + batch_size]
+            for start in range(0, len(rows), max(1, batch_size // samples)):
+                batch = [rows[index] for index in order[start : start + max(1, batch_size // samples)]]
                 prompts = [row["prompt"] for row in batch]
                 inputs = tokenizer(prompts, return_tensors="pt", padding=True, padding_side="left").to(model.device)
-                output = model.generate(**inputs, max_new_tokens=max_new_tokens, **strategy)
-                texts = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-                values += reward(prompts, texts, [row["entry"] for row in batch])
+                read = (inputs["input_ids"], inputs["attention_mask"])
+                output = _sampled(model, *read, samples, max_new_tokens, strategy)
+                texts = tokenizer.batch_decode(output, skip_special_tokens=True)
+                values += reward(
+                    [prompt for prompt in prompts for _ in range(samples)],
+                    texts,
+                    [row["entry"] for row in batch for _ in range(samples)],
+                )
             scores[name] = np.empty((len(rows), samples))
             scores[name][order] = np.array(values).reshape(len(rows), samples)
     model.train(was_training)
     return scores
+
+
+def _sampled(
+    model: Any, prompts: torch.Tensor, mask: torch.Tensor, samples: int, max_new_tokens: int, strategy: dict[str, Any]
+) -> torch.Tensor:
+    """Completions, `samples` of a prompt in a row. A prompt is read once: reading costs more than a short answer."""
+    cache = DynamicCache(config=model.config)
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    model(
+        input_ids=prompts[:, :-1],
+        attention_mask=mask[:, :-1],
+        position_ids=positions[:, :-1],
+        past_key_values=cache,
+        use_cache=True,
+    )
+    cache.batch_repeat_interleave(samples)
+    output = model.generate(
+        input_ids=prompts.repeat_interleave(samples, 0),
+        attention_mask=mask.repeat_interleave(samples, 0),
+        past_key_values=cache,
+        max_new_tokens=max_new_tokens,
+        **strategy,
+    )
+    return output[:, prompts.shape[1] :]
