@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.learning import CURVE_PROMPTS, CURVE_SAMPLES, RESULTS
 from trl_mtgrpo.report import Run
 from trl_mtgrpo.report.accuracy_pictures import accuracy_per_task, worst_and_average
-from trl_mtgrpo.report.canvas import RC, import_matplotlib
+from trl_mtgrpo.report.canvas import RC, RUN_COLOURS, import_matplotlib, legend_below, panels
 from trl_mtgrpo.report.sampling_pictures import weights_and_shares
 
 
@@ -371,6 +371,48 @@ def draw(world: str, runs: Runs, arms: Sequence[str]) -> list[str]:
     return files
 
 
+def draw_variants(world: str, found: dict[str, dict[str, Any]]) -> list[str]:
+    """Every variant's difference on every seed, and the mean: worst task and average, on both axes."""
+    rows = [(name, row) for name, row in found.items() if len(_seeds(row)) >= FEWEST_SEEDS][::-1]
+    if not rows:
+        return []
+    with import_matplotlib().rc_context(RC):
+        figure, axes = panels(1, 2, width=4.8, height=0.36 * len(rows) + 0.7, sharex=True, sharey=True)
+        for ax, axis in zip(axes[0], ("steps", "tokens"), strict=True):
+            for i, (what, label, marker) in enumerate((("worst", "worst task", "o"), ("average", "average", "s"))):
+                style = {"color": RUN_COLOURS[i], "linestyle": "none"}
+                for height, (_, row) in enumerate(rows):
+                    y, cell = height + 0.17 - 0.34 * i, row[f"{what}, equal {axis}"]
+                    values = [100 * value for value in cell["values"]] if cell else []
+                    ax.plot(values, [y] * len(values), marker=marker, markersize=3.5, alpha=0.45, **style)
+                    ax.plot(
+                        [np.mean(values)] if values else [],
+                        [y] * bool(values),
+                        marker="|",
+                        markersize=11,
+                        markeredgewidth=2.4,
+                        **style,
+                    )
+                ax.plot([], [], marker=marker, label=label, **style)
+            ax.axvline(0.0, color="#555555", linewidth=0.9)
+            ax.set_ylim(-0.6, len(rows) - 0.4)
+            ax.set_title(f"at equal {axis}")
+            ax.set_xlabel("points, by seed and mean")
+        labels = [
+            name.removeprefix("MT-GRPO, ").removesuffix(" - MT-GRPO").replace(" - MT-GRPO, ", "\nagainst ")
+            for name, _ in rows
+        ]
+        axes[0, 0].set_yticks(range(len(rows)), labels)
+        legend_below(figure, axes)
+        name = f"learning_{world}_variants.png"
+        figure.savefig(IMAGES / name, dpi=110, metadata={"Software": None})
+    return [name]
+
+
+def _seeds(row: dict[str, dict[str, Any] | None]) -> set[int]:
+    return {seed for cell in row.values() if cell for seed in cell["seeds"]}
+
+
 def numbers(runs: Runs, world: str) -> dict[str, Any]:
     """What is concluded from a world's runs."""
     what = ("worst", "average", "learnable") if world == "stress" else ("worst", "average")
@@ -421,6 +463,7 @@ def section(world: str, runs: Runs, found: dict[str, Any]) -> str:
             "What each part buys: variants at the same B, in points, paired by seed (negative is worse than what is "
             "varied):",
             paired_table(found["ablations"]),
+            *(f"![Variants in world {world}](../images/{name})" for name in draw_variants(world, found["ablations"])),
         ]
     if alone := alone_table(runs):
         parts += ["Each task trained alone (GRPO, B = 12) from the world's warm start:", alone]
@@ -444,7 +487,8 @@ def summary(found: dict[str, dict[str, Any]]) -> str:
             seeds = len(row["worst"]["seeds"])
             if seeds < FEWEST_SEEDS:
                 continue
-            cells = [short(comparison), axis, str(seeds), *(points(row[what]) for what in ("worst", "average"))]
+            average = row.get("learnable", row["average"])  # of what can be learned, where something cannot
+            cells = [short(comparison), axis, str(seeds), points(row["worst"]), points(average)]
             rows.append([f"`{world}`", *cells])
     return table(["world", "difference", "at equal", "seeds", "worst task", "average"], rows, text_columns=3)
 
