@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="TASK=SHARE",
         help="guessed share of each task's groups that carry a gradient, in 0..1",
     )
-    source.add_argument("--replay", type=Path, metavar="RUN", help="take weights, acceptance and lengths from a run")
+    source.add_argument("--replay", type=Path, metavar="RUN", help="take shares, acceptance and lengths from a run")
     simulate.add_argument("--weights", nargs="+", type=_named_number, default=[], metavar="TASK=WEIGHT")
     simulate.add_argument("--groups", type=_positive, help="groups per training step; 32 unless replayed")
     simulate.add_argument("--generations", type=_positive, default=8, help="rollouts per group (default 8)")

@@ -140,18 +140,18 @@ def summarize_accuracy(accuracy: Mapping[str, float], baseline: Mapping[str, flo
     return summary
 
 
-def mix_distance(counts: NDArray[np.int64], weights: Vector) -> float:
+def mix_distance(counts: NDArray[np.int64], shares: Vector) -> float:
     """
-    L1 distance between the shares of a batch and the task weights, in [0, 2].
+    L1 distance between the shares of a batch and the shares asked for, in [0, 2].
 
     Args:
         counts (`np.ndarray`):
             Groups per task, shape `(K,)`.
-        weights (`np.ndarray`):
-            Task weights on the simplex, shape `(K,)`.
+        shares (`np.ndarray`):
+            Target shares on the simplex, shape `(K,)`.
 
     Returns:
         `float`: 0 for an exact match, and for an empty batch.
     """
     total = counts.sum()
-    return float(np.abs(counts / total - weights).sum()) if total else 0.0
+    return float(np.abs(counts / total - shares).sum()) if total else 0.0
