@@ -60,7 +60,25 @@ ARMS: dict[str, dict[str, Any]] = {
 }
 SETS = {
     "main": ("grpo-b12", "grpo-b24", "dapo-b12", "dapo-b24", "mt_grpo-b12", "mt_grpo-b24"),
-    "study": tuple(arm for arm in ARMS if arm not in ("grpo-b12", "grpo-b24", "dapo-b12", "dapo-b24", "mt_grpo-b24")),
+    "parts": ("sampler_only-b12", "weights_only-b12", "reward_only-b12", "sec_grpo-b24", "sec_dapo-b12"),
+    "study": (
+        "mt_grpo-b12",
+        "mt_grpo_0.05-b12",
+        "mt_grpo_0.5-b12",
+        "mt_grpo_slow-b12",
+        "mt_grpo_fast-b12",
+        "mt_grpo_clip-b12",
+        "mt_grpo_mean-b12",
+        "mt_grpo_ema-b12",
+        "mt_grpo_neutral-b12",
+        "mt_grpo_floor-b12",
+        "mt_grpo_cap-b12",
+        "mt_grpo_no_guard-b12",
+        "mt_grpo_no_carry-b12",
+        "mt_grpo_carry_1-b12",
+        "mt_grpo_per_batch-b24",
+        "mt_grpo_per_minibatch-b24",
+    ),
 }
 
 GENERATIONS = 8
@@ -263,7 +281,9 @@ def _warm(job: tuple[str, str, int], args: argparse.Namespace) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--world", default="three", choices=list(TOKENS))
-    parser.add_argument("--arms", nargs="+", default=["main"], help="methods, 'main', 'study' or alone:TASK-bPROMPTS")
+    parser.add_argument(
+        "--arms", nargs="+", default=["main"], help="methods, 'main', 'parts', 'study' or alone:TASK-bPROMPTS"
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--tokens", type=int, default=None, help="tokens per run; a figure per world if not given")
     parser.add_argument("--steps", type=int, default=100, help="optimizer steps at which methods are compared")

@@ -72,7 +72,7 @@ LEVELS = (0.2, 0.3, 0.4, 0.5)
 # Tasks that hold no skill to be found, so that they are left out of the stress world's average.
 UNLEARNABLE = ("countdown_4",)
 # Seeds on which a default was chosen: they are shown by themselves and enter no comparison.
-DEVELOPMENT = {"eight": (0,)}
+DEVELOPMENT = {"three": (5, 6, 7), "eight": (0,)}
 # Two-sided 95 % quantiles of Student's t by degrees of freedom.
 T_QUANTILES = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}
 
@@ -371,7 +371,7 @@ def draw(world: str, runs: Runs, arms: Sequence[str]) -> list[str]:
     return files
 
 
-def draw_variants(world: str, found: dict[str, dict[str, Any]]) -> list[str]:
+def draw_variants(file: str, found: dict[str, dict[str, Any]]) -> list[str]:
     """Every variant's difference on every seed, and the mean: worst task and average, on both axes."""
     rows = [(name, row) for name, row in found.items() if len(_seeds(row)) >= FEWEST_SEEDS][::-1]
     if not rows:
@@ -404,9 +404,8 @@ def draw_variants(world: str, found: dict[str, dict[str, Any]]) -> list[str]:
         ]
         axes[0, 0].set_yticks(range(len(rows)), labels)
         legend_below(figure, axes)
-        name = f"learning_{world}_variants.png"
-        figure.savefig(IMAGES / name, dpi=110, metadata={"Software": None})
-    return [name]
+        figure.savefig(IMAGES / file, dpi=110, metadata={"Software": None})
+    return [file]
 
 
 def _seeds(row: dict[str, dict[str, Any] | None]) -> set[int]:
@@ -421,8 +420,13 @@ def numbers(runs: Runs, world: str) -> dict[str, Any]:
         "paired": paired_rows(runs, what),
         "other_axes": other_axes(runs),
         "ablations": ablation_rows(runs),
+        "study": ablation_rows(load(world, development=True)),
         "tokens_to_grpo_final": tokens_to_final(runs),
     }
+
+
+def pictures(world: str, files: Sequence[str]) -> list[str]:
+    return [f"![World {world}](../images/{name})" for name in files]
 
 
 def paired_table(found: dict[str, dict[str, Any]], without: str = "at") -> str:
@@ -463,7 +467,7 @@ def section(world: str, runs: Runs, found: dict[str, Any]) -> str:
             "What each part buys: variants at the same B, in points, paired by seed (negative is worse than what is "
             "varied):",
             paired_table(found["ablations"]),
-            *(f"![Variants in world {world}](../images/{name})" for name in draw_variants(world, found["ablations"])),
+            *pictures(world, draw_variants(f"learning_{world}_variants.png", found["ablations"])),
         ]
     if alone := alone_table(runs):
         parts += ["Each task trained alone (GRPO, B = 12) from the world's warm start:", alone]
@@ -472,9 +476,15 @@ def section(world: str, runs: Runs, found: dict[str, Any]) -> str:
             f"Seeds {list(DEVELOPMENT[world])}, on which defaults were chosen; they enter none of the above:",
             methods_table(chosen_on, compared(chosen_on), world == "stress"),
         ]
+        if found["study"]:
+            parts += [
+                "Differences there, in points, paired by seed:",
+                paired_table(found["study"]),
+                *pictures(world, draw_variants(f"learning_{world}_settings.png", found["study"])),
+            ]
     found_best = (best(runs, "grpo", "tokens"), best(runs, "dapo", "tokens"), best_of_ours(runs, "tokens"))
     chosen = [arm for arm in found_best if arm is not None]
-    parts += [f"![World {world}](../images/{name})" for name in draw(world, runs, chosen)]
+    parts += pictures(world, draw(world, runs, chosen))
     return "\n\n".join(parts)
 
 
