@@ -101,7 +101,7 @@ KEPT = (
 )
 
 # Tokens that a run may generate: about 20,000 completions of GRPO, 27,000 where there are eight tasks or more.
-TOKENS = {"three": 160_000, "eight": 240_000, "unequal": 140_000, "even": 160_000, "stress": 240_000}
+TOKENS = {"three": 160_000, "eight": 240_000, "unequal": 140_000, "even": 160_000, "stress": 160_000}
 
 
 def run_one(

@@ -3,14 +3,13 @@ Trains one model on easy, medium and hard countdown, zebra puzzles and arc_1d: w
 
     accelerate launch examples/train_nine_task.py
 
-trains the tiny model on eight tasks, three families by level, since it finds no skill in the ninth, countdown with
-four numbers (`tiny_world.WORLDS["stress"]` keeps it). With `--model_name_or_path` it is the paper's Experiment 2.
+trains the tiny model. With `--model_name_or_path` it is the paper's Experiment 2.
 """
 
 from train_three_task import LAPTOP, PAPER, run
 
 
-LAPTOP_EIGHT = LAPTOP | {
+LAPTOP_NINE = LAPTOP | {
     "output_dir": "outputs/nine_task",
     # More tasks need more prompts per step, so that each is in most batches.
     "per_device_train_batch_size": 128,
@@ -34,4 +33,4 @@ PAPER_NINE = PAPER | {
 
 
 if __name__ == "__main__":
-    run("eight", LAPTOP_EIGHT, PAPER_NINE, levels=("easy", "medium", "hard"))
+    run("nine", LAPTOP_NINE, PAPER_NINE, levels=("easy", "medium", "hard"))

@@ -1,11 +1,13 @@
-"""In the trainer, what a task has solved makes room for the others, and what it fails does not."""
+"""What a task has solved makes room for the others, and what it fails does not, if it can be learned."""
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tests.tiny import rows, tiny_trainer
 from trl_mtgrpo import MultiTaskGRPOTrainer, Task
@@ -68,3 +70,54 @@ def test_shares_that_the_user_fixed_stay_as_they_are(tmp_path: Path) -> None:
     trainer = train(tmp_path)
     assert trainer.args.solved_discount == 0.0
     assert last_half(trainer, "target_share") == last_half(trainer, "weight")
+
+
+def right_with(start: float, gain: float, seed: int) -> Callable[..., list[float]]:
+    """Completions that are right with a probability that rises from call to call, whatever they say."""
+    rng, calls = np.random.default_rng(seed), itertools.count()
+
+    def reward(completions: list[Any], **kwargs: Any) -> list[float]:
+        return (rng.random(len(completions)) < start + gain * next(calls)).astype(float).tolist()
+
+    return reward
+
+
+def learn(folder: Path, **changes: Any) -> MultiTaskGRPOTrainer:
+    rewards = {"hopeless": (0.1, 0.0), "first": (0.2, 0.002), "second": (0.3, 0.002)}
+    trainer = tiny_trainer(
+        folder,
+        tasks=[
+            Task(name, rows(name[0], 60), right_with(*rising, seed), success_threshold=1.0)
+            for seed, (name, rising) in enumerate(rewards.items())
+        ],
+        num_generations=4,
+        per_device_train_batch_size=48,
+        max_completion_length=2,
+        max_steps=100,
+        **({"task_weight_lr": 0.1, "improvement_source": "none"} | changes),
+    )
+    trainer.train()
+    return trainer
+
+
+def at_the_end(trainer: MultiTaskGRPOTrainer, metric: str) -> NDArray[np.float64]:
+    log = [line for line in trainer.state.log_history if "sampling/rounds" in line][-20:]
+    names = ("hopeless", "first", "second")
+    return np.array([np.mean([line[f"tasks/{name}/{metric}"] for line in log]) for name in names])
+
+
+def test_a_task_that_cannot_be_learned_is_left_with_its_part_of_what_is_generated(tmp_path: Path) -> None:
+    trainer = learn(tmp_path)
+    held = at_the_end(trainer, "held")
+    assert held[0] > 0.7
+    assert held[1:].tolist() == [0.0, 0.0]
+    generated = at_the_end(trainer, "generated_groups")
+    assert generated[0] / generated.sum() < 0.4
+    assert at_the_end(trainer, "batch_share")[0] < 0.3
+    assert at_the_end(trainer, "weight")[0] == pytest.approx(1 / 3, abs=0.05)
+
+
+def test_without_the_guard_a_task_that_cannot_be_learned_takes_the_batch(tmp_path: Path) -> None:
+    trainer = learn(tmp_path, plateau_guard=False)
+    assert not at_the_end(trainer, "held").any()
+    assert at_the_end(trainer, "batch_share")[0] > 0.6

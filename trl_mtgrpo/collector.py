@@ -14,7 +14,14 @@ from .accounting import REASONS, RolloutLedger
 from .distributed import Ranks
 from .mixture import TaskMixture
 from .rollouts import Group, Rollout
-from .sampling import OUTCOMES, BatchLedger, RatioPreservingSampler, StallDoctor, unsolved_shares
+from .sampling import (
+    OUTCOMES,
+    BatchLedger,
+    RatioPreservingSampler,
+    StallDoctor,
+    shares_without_refill,
+    unsolved_shares,
+)
 from .signals import task_means
 from .state import MultiTaskState
 from .task_sampler import TaskAwareSampler
@@ -178,6 +185,7 @@ class BatchCollector:
         num_tasks = self.mixture.num_tasks
         cost = state.tokens.generated / np.maximum(state.groups.generated, 1)
         shares = unsolved_shares(weights, state.unsolved, self.solved_discount)
+        shares = shares_without_refill(shares, state.guard.held, state.acceptance)
         ledger = self.sampler.open(
             self.doctor.adjust(shares, state.stalls) if self.doctor else shares,
             rng,

@@ -113,8 +113,8 @@ class MultiTaskGRPOConfig(GRPOConfig):
         sec_temperature (`float`, *optional*, defaults to `0.2`):
             Temperature of SEC's softmax.
         plateau_guard (`bool`, *optional*, defaults to `True`):
-            Whether to bound the weight of a task that holds a large share for long without improving (not in the
-            paper). It is released when it moves again. Acts on weights that follow rewards (`"improvement_aware"` and
+            Whether to bound the weight of a task that takes a large share and does not improve (not in the paper). It
+            is released when it moves again. Acts on weights that follow rewards (`"improvement_aware"` and
             `"reward_only"`); reported as `tasks/<name>/held`. See [`PlateauGuard`].
 
         > Signals

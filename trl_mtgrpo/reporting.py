@@ -75,8 +75,7 @@ class RunReporter:
         """Names tasks that the guard has begun to hold, and those that it has released."""
         for k in np.flatnonzero(after & ~before):
             logger.warning(
-                "Task %r has held a large share for long without improving; its weight is bounded until it "
-                "moves (metric "
+                "Task %r takes a large share and does not improve; its weight is bounded until it moves (metric "
                 "`tasks/<name>/held`). Check that the task can be learned, or set `plateau_guard=False`.",
                 self.names[k],
             )

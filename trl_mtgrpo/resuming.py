@@ -137,9 +137,13 @@ def change_tasks(
         ),
         guard=GuardState(
             held=moved(guard.held, False),
+            cap=moved(guard.cap, 1.0),
             streak=moved(guard.streak, 0),
+            reward=moved(guard.reward, np.nan),
             smoothed=moved(guard.smoothed, np.nan),
+            spread=moved(guard.spread, 0.0),
             anchor=moved(guard.anchor, np.nan),
+            others=moved(guard.others, np.nan),
         ),
         acceptance=estimate(state.acceptance),
         unsolved=estimate(state.unsolved),

@@ -27,10 +27,10 @@ class Puzzle(NamedTuple):
 
 
 class Family(Protocol):
-    """A kind of reasoning-gym puzzle at one difficulty."""
+    """A kind of puzzle at one difficulty, of reasoning-gym's unless it says otherwise."""
 
     def items(self, num_items: int) -> Iterator[dict[str, Any]]:
-        """Yields `num_items` reasoning-gym items as plain JSON data. Item i is the same in every call."""
+        """Yields `num_items` items as plain JSON data. Item i is the same in every call."""
         ...
 
     def render(self, item: dict[str, Any], rng: np.random.Generator) -> Puzzle:
@@ -42,7 +42,7 @@ class Family(Protocol):
         ...
 
     def score(self, completion: str, entry: dict[str, Any]) -> float:
-        """Returns 1.0 if reasoning-gym accepts the completion, else 0.0."""
+        """Returns 1.0 if the verifier accepts the completion, else 0.0."""
         ...
 
 

@@ -16,6 +16,7 @@ from tiny_world.countdown import Countdown
 from tiny_world.number_sorting import NumberSorting
 from tiny_world.palindrome import Palindrome
 from tiny_world.puzzle import Family, Puzzle
+from tiny_world.riddle import Riddle
 from tiny_world.zebra import Zebra
 
 
@@ -36,7 +37,7 @@ class TinyTask:
         family (`Family`):
             Renders and scores its puzzles.
         num_items (`int`):
-            Number of reasoning-gym items behind it. Zebra items take 9 ms each, so they are kept in a file.
+            Number of items behind it. Zebra items take 9 ms each, so they are kept in a file.
     """
 
     name: str
@@ -60,6 +61,7 @@ TASKS = {
         TinyTask("arc_1d_14", Arc1D(size=14, num_demonstrations=1), 6000),
         TinyTask("palindrome", Palindrome(min_length=4, max_length=6), 6000),
         TinyTask("number_sorting", NumberSorting(min_numbers=3, max_numbers=4, max_value=20), 6000),
+        TinyTask("riddle", Riddle(length=4), 8000),
     )
 }
 

@@ -54,6 +54,7 @@ class World:
         return tuple(task.task for task in self.tasks)
 
 
+_THREE = (WarmTask("countdown", 35, 0.8, 1.2), WarmTask("zebra", 28, 0.3, 1.2), WarmTask("arc_1d", 6, 0.4))
 _EIGHT = (
     WarmTask("countdown_2", 30, 0.4, 0.7),
     WarmTask("countdown", 35, 0.8, 1.2),
@@ -69,11 +70,7 @@ WORLDS = {
     world.name: world
     for world in (
         # The embedded default: three tasks of different strength.
-        World(
-            "three",
-            (WarmTask("countdown", 35, 0.8, 1.2), WarmTask("zebra", 28, 0.3, 1.2), WarmTask("arc_1d", 6, 0.4)),
-            clean_steps=650,
-        ),
+        World("three", _THREE, clean_steps=650),
         # Three families by level, every task learnable.
         World("eight", _EIGHT, clean_steps=900, max_completion_length=16),
         # Strongly unequal acceptance: countdown_rare is solved in few samples out of a hundred.
@@ -89,7 +86,9 @@ WORLDS = {
             clean_steps=500,
             max_completion_length=14,
         ),
-        # Stress: countdown with four numbers holds next to no skill to be found.
-        World("stress", (*_EIGHT, WarmTask("countdown_4", 10, 0.5, 0.3)), clean_steps=900, max_completion_length=16),
+        # All three levels of the three families.
+        World("nine", (*_EIGHT, WarmTask("countdown_4", 10, 0.5, 0.3)), clean_steps=900, max_completion_length=16),
+        # Stress: the default world and a task that cannot be learned.
+        World("stress", (*_THREE, WarmTask("riddle", 10, 0.0, 0.5)), clean_steps=650),
     )
 }

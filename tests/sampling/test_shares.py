@@ -1,11 +1,12 @@
 """Shares of the batch: the task weights without what is solved."""
 
 import numpy as np
+import pytest
 from _worlds import thorough
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trl_mtgrpo.sampling import AcceptanceEstimate, unsolved_shares
+from trl_mtgrpo.sampling import AcceptanceEstimate, shares_without_refill, unsolved_shares
 
 
 tasks = st.lists(st.tuples(st.floats(0.01, 1.0), st.integers(0, 60), st.integers(0, 60)), min_size=1, max_size=8)
@@ -65,3 +66,30 @@ def test_failed_groups_never_lower_a_share(tasks, failed):
 def test_a_run_whose_tasks_have_no_weight_left_keeps_its_weights():
     none, solved = np.zeros(2), np.array([3, 3])
     assert unsolved_shares(none, AcceptanceEstimate.init(2).update(solved, 0 * solved)) is none
+
+
+@thorough
+@given(tasks, st.data())
+def test_a_task_without_refill_takes_no_more_of_what_is_generated_than_its_share(tasks, data):
+    shares, acceptance = estimate_and_weights([*tasks, (0.5, 3, 3)])
+    bounded = np.array(data.draw(st.lists(st.booleans(), min_size=len(tasks), max_size=len(tasks))) + [False])
+    left = shares_without_refill(shares, bounded, acceptance)
+    assert left.sum() == pytest.approx(1.0)
+    generated = left / acceptance.rates
+    assert (generated[bounded] / generated.sum() <= shares[bounded] + 1e-9).all()
+
+
+@thorough
+@given(tasks, st.data())
+def test_the_other_tasks_keep_their_ratios_when_one_is_not_refilled(tasks, data):
+    shares, acceptance = estimate_and_weights([*tasks, (0.5, 3, 3)])
+    bounded = np.arange(shares.size) == data.draw(st.integers(0, len(tasks)))
+    left = shares_without_refill(shares, bounded, acceptance)
+    free = left[~bounded] / shares[~bounded]
+    np.testing.assert_allclose(free, free[0], rtol=1e-9)
+
+
+def test_nothing_bounded_and_everything_bounded_leave_the_shares():
+    shares, acceptance = estimate_and_weights([(0.5, 3, 1), (0.5, 1, 3)])
+    for value in (False, True):
+        assert shares_without_refill(shares, np.full(2, value), acceptance) is shares

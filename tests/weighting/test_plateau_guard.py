@@ -43,8 +43,71 @@ def test_a_held_task_is_released_when_it_starts_to_move():
     state = watch(guard, [0.3] * 10)
     state = watch(guard, [0.1] * 40, state=state)
     assert state.held[0]
-    state = watch(guard, [0.2] * 5, state=state)
-    assert not state.held[0]
+    released = []
+    for reward in np.linspace(0.1, 0.4, 40):
+        state = watch(guard, [reward], state=state)
+        released.append(not state.held[0])
+    assert released[-1]
+    assert released.index(True) < 15
+
+
+def test_the_bound_of_a_released_task_grows_instead_of_vanishing():
+    guard = PlateauGuard(patience=10, growth=1.1)
+    state = watch(guard, [0.1] * 20)
+    shares = []
+    for reward in np.linspace(0.1, 0.9, 60):
+        state = watch(guard, [reward], state=state)
+        shares.append(guard.bound(WEIGHTS, state)[0])
+    assert shares[0] == pytest.approx(1 / 3)
+    assert shares[-1] == WEIGHTS[0]
+    steps = np.diff(shares)
+    assert (steps >= 0).all()
+    assert steps.max() < 0.07
+
+
+def test_a_task_is_held_early_when_only_the_others_gain():
+    guard, state = PlateauGuard(), PlateauGuard().init(3)
+    weights = np.array([0.6, 0.2, 0.2])
+    held_after = None
+    for step in range(50):
+        others = 0.3 + 0.01 * step
+        state = guard.update(weights, np.array([0.05, others, others]), state)
+        if state.held[0] and held_after is None:
+            held_after = step
+    assert held_after is not None
+    assert 10 <= held_after < guard.patience
+    assert not state.held[1:].any()
+
+
+def test_a_task_that_gains_beside_the_others_keeps_its_share():
+    guard, state = PlateauGuard(), PlateauGuard().init(3)
+    for step in range(60):
+        rewards = np.array([0.05 + 0.004 * step, 0.3 + 0.01 * step, 0.3 + 0.01 * step])
+        state = guard.update(np.array([0.6, 0.2, 0.2]), rewards, state)
+        assert not state.held.any()
+
+
+def test_a_fair_share_is_not_held_whatever_the_others_gain():
+    guard, state = PlateauGuard(), PlateauGuard().init(3)
+    for step in range(60):
+        state = guard.update(np.array([0.4, 0.3, 0.3]), np.array([0.05, *[0.01 * step] * 2]), state)
+    assert not state.held.any()
+
+
+@pytest.mark.parametrize("completions", [24, 200])
+@pytest.mark.parametrize("accuracy", [0.04, 0.3])
+def test_noise_neither_saves_nor_releases_a_task_that_cannot_be_learned(completions, accuracy):
+    """J as the trainer has it: the share of right completions, averaged with a factor of 0.5."""
+    free = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        guard, state, average = PlateauGuard(), PlateauGuard().init(3), accuracy
+        for step in range(300):
+            average = 0.5 * average + 0.5 * rng.binomial(completions, accuracy) / completions
+            state = guard.update(WEIGHTS, np.array([average, 0.6, 0.7]), state)
+            if step >= 100:
+                free.append(not state.held[0])
+    assert np.mean(free) < 0.35
 
 
 def test_the_share_of_a_held_task_goes_to_the_others_in_proportion():
@@ -76,7 +139,7 @@ def test_an_unseen_task_waits():
 def test_state_survives_json():
     state = watch(PlateauGuard(patience=2), [0.05, np.nan, 0.06])
     back = GuardState.from_json(json.loads(json.dumps(state.to_json())))
-    for name in ("held", "streak", "smoothed", "anchor"):
+    for name in ("held", "cap", "streak", "reward", "smoothed", "spread", "anchor", "others"):
         np.testing.assert_array_equal(getattr(back, name), getattr(state, name))
 
 
@@ -91,7 +154,12 @@ def test_state_of_an_unseen_task_survives_json():
         ({"large_share": 1.0}, "`large_share` must be in (0, 1), got 1.0"),
         ({"patience": 0}, "`patience` must be at least 1, got 0"),
         ({"min_gain": 0.0}, "`min_gain` must be positive, got 0.0"),
-        ({"held_share": 2.0}, "`held_share` must be between 0 and 1, got 2.0"),
+        ({"more_than_fair": 0.5}, "`more_than_fair` must be at least 1, got 0.5"),
+        ({"others_gain": 0.0}, "`others_gain` must be positive, got 0.0"),
+        ({"errors": -1.0}, "`errors` must be at least 0, got -1.0"),
+        ({"held_share": 2.0}, "`held_share` must be above 0 and at most 1, got 2.0"),
+        ({"held_share": 0.0}, "`held_share` must be above 0 and at most 1, got 0.0"),
+        ({"growth": 1.0}, "`growth` must be above 1, got 1.0"),
         ({"smoothing": 1.0}, "`smoothing` must be in [0, 1), got 1.0"),
     ],
 )

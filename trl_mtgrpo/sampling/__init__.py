@@ -9,7 +9,7 @@ from .filtering import OUTCOMES, advantage_is_zero, group_outcomes, has_mixed_co
 from .ledger import BatchLedger
 from .ratio_preserving import RatioPreservingSampler
 from .requests import RequestGoal, apportion, size_requests
-from .shares import unsolved_shares
+from .shares import shares_without_refill, unsolved_shares
 from .simulation import BatchSampler, SimulationResult, simulate
 from .stalls import StallDoctor, StallState
 from .streams import IndexStream
@@ -31,6 +31,7 @@ __all__ = [
     "group_outcomes",
     "has_mixed_correctness",
     "has_reward_variance",
+    "shares_without_refill",
     "simulate",
     "size_requests",
     "unsolved_shares",

@@ -46,5 +46,34 @@ def unsolved_shares(
     # One pseudo-group, unsolved: a share never ends at 0, where nothing would be seen of the task any more.
     fractions = (unsolved.accepted + 1.0) / (unsolved.accepted + unsolved.filtered + 1.0)
     shares: NDArray[np.float64] = weights * fractions**discount
+    return _scaled(shares, weights)
+
+
+def shares_without_refill(
+    shares: NDArray[np.float64], bounded: NDArray[np.bool_], acceptance: AcceptanceEstimate
+) -> NDArray[np.float64]:
+    """
+    Shares of the batch in which some tasks get their part of what is *generated*, not of what is trained.
+
+    A task that cannot be learned fails most of its groups, and keeping its share after filtering costs 1 / (1 - ρ)
+    times as much. So a task that the plateau guard holds is left with the groups that survive, z′_k ∝ z_k (1 - ρ_k).
+
+    Args:
+        shares (`numpy.ndarray` of shape `(K,)`):
+            Shares asked for so far, on the simplex.
+        bounded (`numpy.ndarray` of shape `(K,)`, `bool`):
+            The tasks whose filtered groups are not made up for.
+        acceptance ([`AcceptanceEstimate`]):
+            Believed acceptance 1 - ρ.
+
+    Returns:
+        `numpy.ndarray` of shape `(K,)`: shares on the simplex; `shares` as they are when no task is bounded, or all.
+    """
+    if not bounded.any() or bounded.all():
+        return shares
+    return _scaled(shares * np.where(bounded, acceptance.rates, 1.0), shares)
+
+
+def _scaled(shares: NDArray[np.float64], otherwise: NDArray[np.float64]) -> NDArray[np.float64]:
     total = float(shares.sum())
-    return shares / total if total > 0 else weights
+    return shares / total if total > 0 else otherwise

@@ -17,35 +17,47 @@ class GuardState:
 
     Args:
         held (`numpy.ndarray` of `bool`): Tasks whose weight is bounded now.
+        cap (`numpy.ndarray`): Largest weight of each task: below 1 while it is held, and growing after its release.
         streak (`numpy.ndarray` of `int`): Steps in a row with a large share and no gain.
-        smoothed (`numpy.ndarray`): Slow average of the task's reward. NaN until it is first seen.
+        reward (`numpy.ndarray`): The task's last reward. NaN until it is first seen.
+        smoothed (`numpy.ndarray`): Slow average of the reward. NaN until it is first seen.
+        spread (`numpy.ndarray`): Slow average of half the squared difference of successive rewards.
         anchor (`numpy.ndarray`): The average that a gain is measured from. NaN until the reward is first seen.
+        others (`numpy.ndarray`): Mean of the other tasks' averages when `anchor` was set, NaN until they are seen.
     """
 
     held: NDArray[np.bool_]
+    cap: TaskVector
     streak: NDArray[np.int64]
+    reward: TaskVector
     smoothed: TaskVector
+    spread: TaskVector
     anchor: TaskVector
+    others: TaskVector
 
     def to_json(self) -> dict[str, Any]:
         """The state as lists; an unseen reward becomes `None`."""
+
+        def known(values: TaskVector) -> list[float | None]:
+            return [None if np.isnan(value) else value for value in values.tolist()]
+
         return {
             "held": self.held.tolist(),
+            "cap": self.cap.tolist(),
             "streak": self.streak.tolist(),
-            "smoothed": [None if np.isnan(value) else value for value in self.smoothed.tolist()],
-            "anchor": [None if np.isnan(value) else value for value in self.anchor.tolist()],
+            "reward": known(self.reward),
+            "smoothed": known(self.smoothed),
+            "spread": self.spread.tolist(),
+            "anchor": known(self.anchor),
+            "others": known(self.others),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "GuardState":
         """The state written by [`GuardState.to_json`]. Raises `ValueError` on other fields."""
         check_fields("GuardState", data, [field.name for field in fields(cls)])
-        return cls(
-            held=np.array(data["held"], dtype=bool),
-            streak=np.array(data["streak"], dtype=np.int64),
-            smoothed=np.array(data["smoothed"], dtype=np.float64),
-            anchor=np.array(data["anchor"], dtype=np.float64),
-        )
+        kinds: dict[str, type] = {"held": np.bool_, "streak": np.int64}
+        return cls(**{name: np.array(data[name], dtype=kinds.get(name, np.float64)) for name in data})
 
 
 @dataclass(frozen=True)
@@ -54,21 +66,37 @@ class PlateauGuard:
     Keeps a task that cannot be learned from swallowing the run. Not part of the paper.
 
     A worst-task objective gives ever more weight to a task without latent skill. The guard watches the weights
-    *before* it bounds them: a task that has held at least `large_share` for `patience` steps, while the slow average
-    of its reward rose by less than `min_gain`, is held. Its share is bounded to `held_share` and the rest goes to the
-    other tasks in proportion. It is released as soon as its average rises by `min_gain` above its lowest value since.
+    *before* it bounds them, and the slow average of each task's reward. A task is held when it has gained nothing
+    while
+
+    - it had at least `more_than_fair` times the uniform share and the others gained `others_gain` on average, or
+    - it had at least `large_share` for `patience` steps.
+
+    A gain is a rise of the slow average by `min_gain` and by `errors` of its standard errors, so that neither noise
+    nor a small sample looks like learning. The weight of a held task is at most `held_share`; the rest goes to the
+    others in proportion. It is released as soon as it gains, and its bound then grows by `growth` per step.
 
     Args:
         large_share (`float`, *optional*, defaults to `0.5`):
             A weight of at least this counts as large. For two tasks use a larger value.
         patience (`int`, *optional*, defaults to `50`):
             Steps with a large share and without a gain before the task is held.
+        more_than_fair (`float`, *optional*, defaults to `1.5`):
+            Multiple of the uniform share 1/K from which on the others' gain counts against a task.
+        others_gain (`float`, *optional*, defaults to `0.1`):
+            Mean gain of the other tasks that shows that learning goes on elsewhere, in units of the reward signal J.
         min_gain (`float`, *optional*, defaults to `0.02`):
-            Rise of the slow average that counts as learning, in units of the reward signal J.
+            Smallest rise of the slow average that counts as learning, in units of the reward signal J.
+        errors (`float`, *optional*, defaults to `7.0`):
+            Standard errors of the slow average that a rise must exceed. They are computed as if the rewards of
+            successive steps were independent; J is an average itself, and with its factor of 0.5 seven are three.
         held_share (`float`, *optional*):
             Share of a held task. Uniform, 1/K, when not given.
+        growth (`float`, *optional*, defaults to `1.02`):
+            Factor per step by which the bound of a released task grows until it is gone: twofold in 35 steps. By then
+            a task that was released by chance has shown that it does not go on gaining.
         smoothing (`float`, *optional*, defaults to `0.9`):
-            Factor of the slow average; it keeps sampling noise from looking like learning.
+            Factor of the slow average.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -91,8 +119,12 @@ class PlateauGuard:
 
     large_share: float = 0.5
     patience: int = 50
+    more_than_fair: float = 1.5
+    others_gain: float = 0.1
     min_gain: float = 0.02
+    errors: float = 7.0
     held_share: float | None = None
+    growth: float = 1.02
     smoothing: float = 0.9
 
     def __post_init__(self) -> None:
@@ -102,19 +134,37 @@ class PlateauGuard:
             )
         if self.patience < 1:
             raise ValueError(f"`patience` must be at least 1, got {self.patience}. Pass a number of steps.")
-        if not self.min_gain > 0:
-            raise ValueError(f"`min_gain` must be positive, got {self.min_gain}. Pass a rise of the reward.")
-        if self.held_share is not None and not 0 <= self.held_share <= 1:
+        if not self.more_than_fair >= 1:
             raise ValueError(
-                f"`held_share` must be between 0 and 1, got {self.held_share}. Leave it out for a uniform share."
+                f"`more_than_fair` must be at least 1, got {self.more_than_fair}. Pass a multiple of 1/K."
             )
+        for name in ("others_gain", "min_gain"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"`{name}` must be positive, got {getattr(self, name)}. Pass a rise of the reward.")
+        if not self.errors >= 0:
+            raise ValueError(f"`errors` must be at least 0, got {self.errors}. Pass a number of standard errors.")
+        if self.held_share is not None and not 0 < self.held_share <= 1:
+            raise ValueError(
+                f"`held_share` must be above 0 and at most 1, got {self.held_share}. Leave it out for a uniform share."
+            )
+        if not self.growth > 1:
+            raise ValueError(f"`growth` must be above 1, got {self.growth}. Pass a factor per step.")
         if not 0 <= self.smoothing < 1:
             raise ValueError(f"`smoothing` must be in [0, 1), got {self.smoothing}. Pass 0 for none.")
 
     def init(self, num_tasks: int) -> GuardState:
         """Nothing held, nothing seen."""
-        unseen = np.full(num_tasks, np.nan)
-        return GuardState(np.zeros(num_tasks, dtype=bool), np.zeros(num_tasks, dtype=np.int64), unseen, unseen)
+        unseen, none = np.full(num_tasks, np.nan), np.zeros(num_tasks)
+        return GuardState(
+            held=none.astype(bool),
+            cap=np.ones(num_tasks),
+            streak=none.astype(np.int64),
+            reward=unseen,
+            smoothed=unseen,
+            spread=none,
+            anchor=unseen,
+            others=unseen,
+        )
 
     def update(self, weights: TaskVector, rewards: TaskVector, state: GuardState) -> GuardState:
         """
@@ -126,23 +176,55 @@ class PlateauGuard:
             rewards (`numpy.ndarray` of shape `(K,)`):
                 J. NaN for a task never observed.
         """
-        mixed = self.smoothing * state.smoothed + (1 - self.smoothing) * rewards
-        smoothed = np.where(np.isnan(state.smoothed), rewards, mixed)
-        smoothed = np.where(np.isnan(smoothed), state.smoothed, smoothed)
+        rewards = np.where(np.isnan(rewards), state.reward, rewards)
+        first = np.isnan(state.smoothed)
+        smoothed = np.where(first, rewards, self._mixed(state.smoothed, rewards))
+        # Differences of successive rewards show the noise whatever the trend; no difference is no observation.
+        spread = self._mixed(state.spread, (rewards - state.reward) ** 2 / 2)
+        spread = np.where(first | (rewards == state.reward), state.spread, spread)
+        others = _mean_of_others(smoothed)
         anchor = np.where(np.isnan(state.anchor), smoothed, state.anchor)
-        # A held task may be forgotten meanwhile; it starts to move from where it is, not from where it was.
-        anchor = np.where(state.held, np.fmin(anchor, smoothed), anchor)
-        gained = smoothed >= anchor + self.min_gain
+        # A held task may be forgotten meanwhile: it moves from where it is, not from where it was. The anchor follows
+        # downward only, and slowly, so that no dip of the noise becomes the level to rise from.
+        anchor = np.where(state.held, np.fmin(anchor, self._mixed(anchor, smoothed)), anchor)
+
+        error = np.sqrt(spread * (1 - self.smoothing) / (1 + self.smoothing))
+        gained = smoothed >= anchor + np.maximum(self.min_gain, self.errors * error)
+        more = weights >= self.more_than_fair / weights.size
         large = (weights >= self.large_share) & (weights.size > 1)
-        streak = np.where(large & ~gained, state.streak + 1, 0)
-        held = (state.held | (streak >= self.patience)) & ~gained
-        # Outside a streak the anchor follows the average, so that only a gain during the streak counts.
-        anchor = np.where(gained | ~(large | held), smoothed, anchor)
-        return GuardState(held, streak, smoothed, anchor)
+        above = more | large
+        streak = np.where(above & ~gained, state.streak + 1, 0)
+        left_behind = more & (streak > 0) & (others >= state.others + self.others_gain)
+        stuck = large & (streak >= self.patience)
+        held = (state.held | left_behind | stuck) & ~gained
+
+        # Outside a streak both levels follow the averages, so that only gains during the streak count.
+        anew = gained | ~(above | held) | np.isnan(state.others)
+        share = 1.0 / weights.size if self.held_share is None else self.held_share
+        return GuardState(
+            held=held,
+            cap=np.where(held, share, np.minimum(state.cap * self.growth, 1.0)),
+            streak=streak,
+            reward=rewards,
+            smoothed=smoothed,
+            spread=spread,
+            anchor=np.where(anew, smoothed, anchor),
+            others=np.where(anew, others, state.others),
+        )
 
     def bound(self, weights: TaskVector, state: GuardState) -> TaskVector:
-        """`weights` with the held tasks at `held_share` at most, shape `(K,)`. Unchanged when nothing is held."""
-        if not state.held.any() or state.held.all():
+        """`weights` within the caps, shape `(K,)`. Unchanged when no task is held or has just been released."""
+        if np.all(weights <= state.cap) or float(state.cap.sum()) < 1.0:
             return weights
-        share = 1.0 / weights.size if self.held_share is None else self.held_share
-        return bounded_simplex(weights, cap=np.where(state.held, share, 1.0))
+        return bounded_simplex(weights, cap=state.cap)
+
+    def _mixed(self, old: TaskVector, new: TaskVector) -> TaskVector:
+        return self.smoothing * old + (1 - self.smoothing) * new
+
+
+def _mean_of_others(values: TaskVector) -> TaskVector:
+    """For each task the mean over the other observed tasks, shape `(K,)`; NaN where there is none."""
+    seen = ~np.isnan(values)
+    number = seen.sum() - seen
+    total = np.nansum(values) - np.where(seen, values, 0.0)
+    return np.where(number > 0, total / np.maximum(number, 1), np.nan)
