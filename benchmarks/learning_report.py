@@ -9,7 +9,8 @@ Writes `docs/data/learning.md`, `docs/data/learning.json`, `docs/images/learning
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,10 +70,10 @@ FEWEST_SEEDS = 3
 # A batch size enters the choice of a method's best one from this many seeds on.
 ENOUGH_SEEDS = 5
 LEVELS = (0.2, 0.3, 0.4, 0.5)
-# Tasks that hold no skill to be found, so that they are left out of the stress world's average.
+# Tasks that hold no skill to be found: the worst task and the average are those of the others.
 UNLEARNABLE = ("riddle",)
 # Seeds on which a default was chosen: they are shown by themselves and enter no comparison.
-DEVELOPMENT = {"three": (5, 6, 7), "eight": (0,)}
+DEVELOPMENT = {"three": (5, 6, 7), "eight": (0,), "stress": (0,)}
 # Two-sided 95 % quantiles of Student's t by degrees of freedom.
 T_QUANTILES = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}
 
@@ -84,7 +85,6 @@ class Measured(NamedTuple):
 
     worst: float
     average: float
-    learnable: float
 
 
 def load(world: str, development: bool = False) -> Runs:
@@ -92,7 +92,8 @@ def load(world: str, development: bool = False) -> Runs:
     runs: Runs = {}
     for path in sorted((RESULTS / world).glob("*/seed*.json")):
         run = json.loads(path.read_text(encoding="utf-8"))
-        if (run["seed"] in DEVELOPMENT.get(world, ())) == development:
+        chosen_on = run["seed"] in DEVELOPMENT.get(world, ()) and not run["arm"].startswith("alone:")
+        if chosen_on == development:
             runs.setdefault(run["arm"], {})[run["seed"]] = run
     return runs
 
@@ -106,9 +107,17 @@ def at(run: dict[str, Any], axis: str, steps: int = 100) -> Measured | None:
     ]
     if not reached:
         return None
-    accuracy = reached[0]["accuracy"]
-    learnable = [value for name, value in accuracy.items() if name not in UNLEARNABLE]
-    return Measured(min(accuracy.values()), float(np.mean(list(accuracy.values()))), float(np.mean(learnable)))
+    return Measured(*(over_tasks(reached[0], what) for what in Measured._fields))
+
+
+def learnable(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(name for name in names if name not in UNLEARNABLE)
+
+
+def over_tasks(point: dict[str, Any], what: str) -> float:
+    """Worst or average accuracy of an evaluation, over the tasks that can be learned."""
+    values = [point["accuracy"][name] for name in learnable(point["accuracy"])]
+    return min(values) if what == "worst" else float(np.mean(values))
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
@@ -138,9 +147,8 @@ def difference(runs: Runs, ours: str, other: str, axis: str, what: str) -> dict[
 
 def interpolated(run: dict[str, Any], axis: str, value: float, what: str) -> float:
     """A number on another axis, between the evaluations of a run's curve."""
-    reduce = {"worst": min, "average": lambda values: sum(values) / len(values)}[what]
     curve = run["curve"]
-    return float(np.interp(value, [p[axis] for p in curve], [reduce(list(p["accuracy"].values())) for p in curve]))
+    return float(np.interp(value, [p[axis] for p in curve], [over_tasks(p, what) for p in curve]))
 
 
 def difference_on(runs: Runs, ours: str, other: str, axis: str) -> dict[str, Any]:
@@ -148,7 +156,7 @@ def difference_on(runs: Runs, ours: str, other: str, axis: str) -> dict[str, Any
     seeds = sorted(runs[ours].keys() & runs[other].keys())
     value = min(runs[arm][seed]["curve"][-1][axis] for arm in (ours, other) for seed in seeds)
     found: dict[str, Any] = {"at": value}
-    for what in ("worst", "average"):
+    for what in Measured._fields:
         a, b = ([interpolated(runs[arm][seed], axis, value, what) for seed in seeds] for arm in (ours, other))
         values = [x - y for x, y in zip(a, b, strict=True)]
         mean, half = interval(values)
@@ -173,8 +181,7 @@ def best_of_ours(runs: Runs, axis: str) -> str | None:
 def mean_curve(by_seed: dict[int, dict[str, Any]], axis: str) -> tuple[Any, Any]:
     """Worst-task accuracy over steps or tokens: the mean over the seeds, where all of them have been."""
     curves = [
-        ([p[axis] for p in run["curve"]], [min(p["accuracy"].values()) for p in run["curve"]])
-        for run in by_seed.values()
+        ([p[axis] for p in run["curve"]], [over_tasks(p, "worst") for p in run["curve"]]) for run in by_seed.values()
     ]
     x = np.linspace(0, min(xs[-1] for xs, _ in curves), 400)
     return x, np.mean([np.interp(x, xs, ys) for xs, ys in curves], axis=0)
@@ -224,17 +231,14 @@ def compared(runs: Runs) -> list[str]:
     return sorted(arms, key=lambda arm: (order.index(arm.rsplit("-b", 1)[0]), arm))
 
 
-def methods_table(runs: Runs, arms: Sequence[str], stress: bool) -> str:
+def methods_table(runs: Runs, arms: Sequence[str]) -> str:
     """One line per method and batch size."""
     rows = []
     for arm in arms:
         last = [next(p for p in run["curve"] if p["tokens"] >= run["token_budget"]) for run in runs[arm].values()]
         cells = [text(column(runs, arm, axis, what)) for axis in ("steps", "tokens") for what in ("worst", "average")]
-        if stress:
-            cells.append(text(column(runs, arm, "tokens", "learnable")))
         cost = [np.mean([p[key] for p in last]) for key in ("step", "completions", "cpu_seconds")]
         rows.append([title(arm), str(len(runs[arm])), *cells, *(f"{value:,.0f}" for value in cost)])
-    learnable = ["average of the learnable, at the token budget"] if stress else []
     return table(
         [
             "method",
@@ -243,7 +247,6 @@ def methods_table(runs: Runs, arms: Sequence[str], stress: bool) -> str:
             "average at 100 steps",
             "worst task at the token budget",
             "average at the token budget",
-            *learnable,
             "steps in it",
             "completions in it",
             "CPU seconds",
@@ -252,7 +255,7 @@ def methods_table(runs: Runs, arms: Sequence[str], stress: bool) -> str:
     )
 
 
-def paired_rows(runs: Runs, what: Sequence[str]) -> dict[str, dict[str, Any]]:
+def paired_rows(runs: Runs) -> dict[str, dict[str, Any]]:
     """MT-GRPO minus each baseline, each at its own best batch size, on both axes."""
     rows = {}
     for axis in ("steps", "tokens"):
@@ -261,7 +264,7 @@ def paired_rows(runs: Runs, what: Sequence[str]) -> dict[str, dict[str, Any]]:
             other = best(runs, METHODS[name], axis)
             if ours is not None and other is not None:
                 rows[f"{title(ours)} - {title(other)}, equal {axis}"] = {
-                    w: difference(runs, ours, other, axis, w) for w in what
+                    what: difference(runs, ours, other, axis, what) for what in Measured._fields
                 }
     return rows
 
@@ -288,7 +291,7 @@ def ablation_rows(runs: Runs) -> dict[str, dict[str, Any]]:
             rows[f"{title(arm)} - {short(title(base)).rsplit(',', 1)[0]}"] = {
                 f"{what}, equal {axis}": difference(runs, arm, base, axis, what)
                 for axis in ("steps", "tokens")
-                for what in ("worst", "average")
+                for what in Measured._fields
             }
     return rows
 
@@ -363,6 +366,8 @@ def draw(world: str, runs: Runs, arms: Sequence[str]) -> list[str]:
             ("_weights", weights_and_shares),
         ):
             shown = drawn if name != "_weights" else {k: v for k, v in drawn.items() if "MT" in k}
+            if not name:
+                shown = {k: [replace(run, tasks=learnable(run.tasks)) for run in v] for k, v in drawn.items()}
             if not shown:
                 continue
             figure = picture(shown)
@@ -414,10 +419,9 @@ def _seeds(row: dict[str, dict[str, Any] | None]) -> set[int]:
 
 def numbers(runs: Runs, world: str) -> dict[str, Any]:
     """What is concluded from a world's runs."""
-    what = ("worst", "average", "learnable") if world == "stress" else ("worst", "average")
     return {
         "token_budget": next(iter(runs[compared(runs)[0]].values()))["token_budget"],
-        "paired": paired_rows(runs, what),
+        "paired": paired_rows(runs),
         "other_axes": other_axes(runs),
         "ablations": ablation_rows(runs),
         "study": ablation_rows(load(world, development=True)),
@@ -444,7 +448,7 @@ def section(world: str, runs: Runs, found: dict[str, Any]) -> str:
     parts = [
         f"## World `{world}`",
         f"Token budget {found['token_budget']:,}. Mean over seeds ± half of its 95 % interval.",
-        methods_table(runs, arms, world == "stress"),
+        methods_table(runs, arms),
     ]
     if found["paired"]:
         parts += [
@@ -474,7 +478,7 @@ def section(world: str, runs: Runs, found: dict[str, Any]) -> str:
     if chosen_on := load(world, development=True):
         parts += [
             f"Seeds {list(DEVELOPMENT[world])}, on which defaults were chosen; they enter none of the above:",
-            methods_table(chosen_on, compared(chosen_on), world == "stress"),
+            methods_table(chosen_on, compared(chosen_on)),
         ]
         if found["study"]:
             parts += [
@@ -497,15 +501,14 @@ def summary(found: dict[str, dict[str, Any]]) -> str:
             seeds = len(row["worst"]["seeds"])
             if seeds < FEWEST_SEEDS:
                 continue
-            average = row.get("learnable", row["average"])  # of what can be learned, where something cannot
-            cells = [short(comparison), axis, str(seeds), points(row["worst"]), points(average)]
+            cells = [short(comparison), axis, str(seeds), points(row["worst"]), points(row["average"])]
             rows.append([f"`{world}`", *cells])
     return table(["world", "difference", "at equal", "seeds", "worst task", "average"], rows, text_columns=3)
 
 
 def main() -> None:
     IMAGES.mkdir(parents=True, exist_ok=True)
-    worlds = {world: runs for world in WORLDS if (runs := load(world))}
+    worlds = {world: runs for world in WORLDS if compared(runs := load(world))}
     found = {world: numbers(runs, world) for world, runs in worlds.items()}
     page = [
         "# Learning: measured tables",

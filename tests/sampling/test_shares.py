@@ -72,7 +72,7 @@ def test_a_run_whose_tasks_have_no_weight_left_keeps_its_weights():
 @given(tasks, st.data())
 def test_a_task_without_refill_takes_no_more_of_what_is_generated_than_its_share(tasks, data):
     shares, acceptance = estimate_and_weights([*tasks, (0.5, 3, 3)])
-    bounded = np.array(data.draw(st.lists(st.booleans(), min_size=len(tasks), max_size=len(tasks))) + [False])
+    bounded = np.array([*data.draw(st.lists(st.booleans(), min_size=len(tasks), max_size=len(tasks))), False])
     left = shares_without_refill(shares, bounded, acceptance)
     assert left.sum() == pytest.approx(1.0)
     generated = left / acceptance.rates
