@@ -54,7 +54,7 @@ def test_a_strategy_of_ones_own_lifts_the_weakest_task_above_uniform_weights() -
 
 @pytest.mark.parametrize(
     ("world", "preset"),
-    [("three", train_three_task.LAPTOP), ("eight", train_nine_task.LAPTOP_EIGHT)],
+    [("three", train_three_task.LAPTOP), ("nine", train_nine_task.LAPTOP_NINE)],
     ids=["three tasks", "nine tasks"],
 )
 def test_the_embedded_default_trains_evaluates_and_draws(world, preset, tmp_path, monkeypatch, capsys) -> None:
