@@ -344,6 +344,11 @@ def alone_table(runs: Runs) -> str:
     return table(["task, trained alone", "seed", "steps", "before", "after", "gain"], rows) if rows else ""
 
 
+def alone_part(runs: Runs) -> list[str]:
+    found = alone_table(runs)
+    return ["Each task trained alone (GRPO, B = 12) from the world's warm start:", found] if found else []
+
+
 def draw(world: str, runs: Runs, arms: Sequence[str]) -> list[str]:
     """The report's pictures of the compared methods; returns the names of the files."""
     drawn: dict[str, list[Run]] = {}
@@ -473,8 +478,7 @@ def section(world: str, runs: Runs, found: dict[str, Any]) -> str:
             paired_table(found["ablations"]),
             *pictures(world, draw_variants(f"learning_{world}_variants.png", found["ablations"])),
         ]
-    if alone := alone_table(runs):
-        parts += ["Each task trained alone (GRPO, B = 12) from the world's warm start:", alone]
+    parts += alone_part(runs)
     if chosen_on := load(world, development=True):
         parts += [
             f"Seeds {list(DEVELOPMENT[world])}, on which defaults were chosen; they enter none of the above:",
@@ -516,6 +520,9 @@ def main() -> None:
         "mean is said in [Benchmarks](../benchmarks.md).",
         *(section(world, runs, found[world]) for world, runs in worlds.items()),
     ]
+    for world in WORLDS:
+        if world not in worlds and (alone := alone_part(load(world))):
+            page += [f"## World `{world}`", "Methods have not been compared here.", *alone]
     (DATA / "learning.md").write_text("\n\n".join(page) + "\n", encoding="utf-8")
     (DATA / "learning.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     before, rest = GUIDE.read_text(encoding="utf-8").split(BEGIN)
