@@ -94,3 +94,17 @@ def test_solved_groups_shrink_a_share_by_what_is_solved_and_nothing_else() -> No
     # Of what is filtered the made-up answers solve a third, fail a third and leave a third unscored.
     unsolved = 1 - (1 - acceptance) / 3
     assert np.abs(np.mean(shares[20:], axis=0) - unsolved / unsolved.sum()).max() < 0.02
+
+
+def test_a_held_task_gets_its_share_of_what_is_generated_and_loses_its_solved_groups_once() -> None:
+    acceptance = np.array([0.9, 0.1])
+    tasks, weights = mixture([50, 50]), np.array([0.5, 0.5])
+    state = start_state(tasks.names, ImprovementAwareWeighting())
+    state = replace(state, guard=replace(state.guard, held=np.array([False, True])))
+    collect = replace(collector(tasks, RatioPreservingSampler(num_groups=24)), solved_discount=1.0)
+    shares = []
+    for _ in range(100):
+        batch, state = step(collect, state, weights, FakePolicy(acceptance))
+        shares.append(batch.plan.weights)
+    kept = np.array([1 - (1 - acceptance[0]) / 3, acceptance[1]])
+    assert np.abs(np.mean(shares[30:], axis=0) - kept / kept.sum()).max() < 0.02

@@ -184,8 +184,11 @@ class BatchCollector:
         rng = np.random.default_rng([self.seed, state.generation])
         num_tasks = self.mixture.num_tasks
         cost = state.tokens.generated / np.maximum(state.groups.generated, 1)
-        shares = unsolved_shares(weights, state.unsolved, self.solved_discount)
-        shares = shares_without_refill(shares, state.guard.held, state.acceptance)
+        held = state.guard.held
+        # A held task loses all that is filtered, in the second line, so that the first leaves its solved groups alone.
+        unsolved = replace(state.unsolved, filtered=np.where(held, 0.0, state.unsolved.filtered))
+        shares = unsolved_shares(weights, unsolved, self.solved_discount)
+        shares = shares_without_refill(shares, held, state.acceptance)
         ledger = self.sampler.open(
             self.doctor.adjust(shares, state.stalls) if self.doctor else shares,
             rng,

@@ -79,8 +79,9 @@ def task_scores(
             reward = tiny_task_reward(name)
             order = np.argsort([len(row["prompt"]) for row in rows], kind="stable")  # little padding within a batch
             values: list[float] = []
-            for start in range(0, len(rows), max(1, batch_size // samples)):
-                batch = [rows[index] for index in order[start : start + max(1, batch_size // samples)]]
+            size = max(1, batch_size // samples)
+            for start in range(0, len(rows), size):
+                batch = [rows[index] for index in order[start : start + size]]
                 prompts = [row["prompt"] for row in batch]
                 inputs = tokenizer(prompts, return_tensors="pt", padding=True, padding_side="left").to(model.device)
                 read = (inputs["input_ids"], inputs["attention_mask"])
