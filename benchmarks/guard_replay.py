@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.learning import RESULTS
-from trl_mtgrpo.weighting import PlateauGuard
+from trl_mtgrpo import MultiTaskGRPOConfig
+from trl_mtgrpo.method import build_guard
 
 
 def held_steps(run: dict[str, Any]) -> dict[str, int]:
@@ -33,7 +34,8 @@ def held_steps(run: dict[str, Any]) -> dict[str, int]:
         return np.interp(steps, [entry["step"] - 5 for entry in known], values)
 
     weights, accuracy = (np.stack([series(m, n) for n in names], axis=1) for m in ("weight", "accuracy"))
-    guard = PlateauGuard(large_share=max(0.5, 1.5 / len(names)))
+    guard = build_guard(MultiTaskGRPOConfig(use_cpu=True, bf16=False), len(names))
+    assert guard is not None
     state, held = guard.init(len(names)), np.zeros(len(names), dtype=np.int64)
     for z, accuracies in zip(weights, accuracy, strict=True):
         state = guard.update(z, accuracies, state)
