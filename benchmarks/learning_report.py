@@ -56,6 +56,7 @@ NAMES = {
     "mt_grpo_0.05": "MT-GRPO, lambda 0.05",
     "mt_grpo_floor": "MT-GRPO, weights of at least 0.1",
     "mt_grpo_fast": "MT-GRPO, weight lr 0.05",
+    "mt_grpo_fast_floor": "MT-GRPO, weight lr 0.05, weights of at least 0.1",
     "mt_grpo_slow": "MT-GRPO, weight lr 0.0125",
     "mt_grpo_clip": "MT-GRPO, improvement clip 0.2",
     "mt_grpo_mean": "MT-GRPO, mean improvement instead of sum",
@@ -63,8 +64,12 @@ NAMES = {
     "mt_grpo_per_batch": "MT-GRPO, two steps per batch, weights per batch",
     "mt_grpo_per_minibatch": "MT-GRPO, two steps per batch, weights per minibatch",
 }
-# Variants of something other than the defaults.
-BASES = {"mt_grpo_exact_mix_no_carry": "mt_grpo_exact_mix", "mt_grpo_per_minibatch": "mt_grpo_per_batch"}
+# Variants of something other than the defaults at the same B. Two steps on a batch of 24 are steps of 12 prompts.
+BASES = {
+    "mt_grpo_exact_mix_no_carry-b12": "mt_grpo_exact_mix-b12",
+    "mt_grpo_per_batch-b24": "mt_grpo-b12",
+    "mt_grpo_per_minibatch-b24": "mt_grpo_per_batch-b24",
+}
 # Comparisons of fewer seeds are left out of the summary: they have no interval to speak of.
 FEWEST_SEEDS = 3
 # A batch size enters the choice of a method's best one from this many seeds on.
@@ -282,13 +287,14 @@ def other_axes(runs: Runs) -> dict[str, dict[str, Any]]:
 
 
 def ablation_rows(runs: Runs) -> dict[str, dict[str, Any]]:
-    """Every variant minus what it varies at the same batch size: the defaults, or else what `BASES` says."""
+    """Every variant minus what it varies: the defaults at the same batch size, or else what `BASES` says."""
     rows = {}
     for arm in compared(runs):
         name, groups = arm.rsplit("-b", 1)
-        base = f"{BASES.get(name, 'mt_grpo')}-b{groups}"
+        base = BASES.get(arm, f"mt_grpo-b{groups}")
         if name not in METHODS.values() and base in runs:
-            rows[f"{title(arm)} - {short(title(base)).rsplit(',', 1)[0]}"] = {
+            batch = "" if base.endswith(f"-b{groups}") else f", B = {base.rsplit('-b', 1)[1]}"
+            rows[f"{title(arm)} - {short(NAMES[base.rsplit('-b', 1)[0]])}{batch}"] = {
                 f"{what}, equal {axis}": difference(runs, arm, base, axis, what)
                 for axis in ("steps", "tokens")
                 for what in Measured._fields

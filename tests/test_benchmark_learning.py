@@ -82,12 +82,14 @@ def test_a_variant_is_compared_with_what_it_varies() -> None:
         "mt_grpo-b12": {0: run(0, 0.5)},
         "mt_grpo_exact_mix-b12": {0: run(0, 0.4)},
         "mt_grpo_exact_mix_no_carry-b12": {0: run(0, 0.1)},
+        "mt_grpo_per_batch-b24": {0: run(0, 0.7)},
         "mt_grpo_fast-b24": {0: run(0, 0.9)},
         "alone:hard-b12": {0: run(0, 0.9)},
     }
     found = learning_report.ablation_rows(runs)
     gains = sorted(row["worst, equal tokens"]["mean"] for row in found.values())
-    assert gains == pytest.approx([0.1 - 0.4, 0.4 - 0.5])
+    assert gains == pytest.approx([0.1 - 0.4, 0.4 - 0.5, 0.7 - 0.5])
+    assert any(name.endswith(" - MT-GRPO, B = 12") for name in found)
 
 
 def test_every_arm_says_its_batch_size_and_has_a_name() -> None:
