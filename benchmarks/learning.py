@@ -57,6 +57,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "mt_grpo_clip-b12": {"method": "mt_grpo", "improvement_clip": 0.2},
     "mt_grpo_mean-b12": {"method": "mt_grpo", "improvement_reduction": "mean"},
     "mt_grpo_ema-b12": {"method": "mt_grpo", "improvement_source": "reward"},
+    "mt_grpo_ema-b24": {"method": "mt_grpo", "improvement_source": "reward"},
     # Two optimizer steps on each batch, so that the two ways of updating the weights differ.
     "mt_grpo_per_batch-b24": {"method": "mt_grpo", **TWO_STEPS},
     "mt_grpo_per_minibatch-b24": {"method": "mt_grpo", **TWO_STEPS, "task_weight_update": "minibatch"},

@@ -302,6 +302,16 @@ def ablation_rows(runs: Runs) -> dict[str, dict[str, Any]]:
     return rows
 
 
+def evaluated_every(runs: Runs, arms: Sequence[str]) -> float:
+    """Thousands of generated tokens between evaluations: the widest gap of a run, in the median over the runs."""
+    gaps = [
+        np.diff([p["tokens"] for p in run["curve"] if p["tokens"] <= run["token_budget"]]).max()
+        for arm in arms
+        for run in runs[arm].values()
+    ]
+    return float(np.median(gaps)) / 1000
+
+
 def threshold_table(runs: Runs, arms: Sequence[str]) -> str:
     """Steps and tokens at which the mean curve of the worst task first reaches a level."""
 
@@ -472,7 +482,11 @@ def section(world: str, runs: Runs, found: dict[str, Any]) -> str:
             f"{CURVE_PROMPTS // tasks} prompts x {CURVE_SAMPLES} samples per task:",
             paired_table(found["other_axes"]),
         ]
-    parts += ["Where the mean curve of the worst task first reaches a level:", threshold_table(runs, main)]
+    parts += [
+        "Where the mean curve of the worst task first reaches a level, on straight lines between evaluations that are "
+        f"about {evaluated_every(runs, main):,.0f} thousand tokens apart:",
+        threshold_table(runs, main),
+    ]
     if needed := found["tokens_to_grpo_final"]:
         when = "not at all" if needed["share"] is None else f"after {needed['share']:.2f} of GRPO's tokens"
         parts.append(f"MT-GRPO's curve is where GRPO's ends ({needed['level']:.3f}) {when}.")

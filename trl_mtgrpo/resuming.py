@@ -138,6 +138,7 @@ def change_tasks(
         guard=GuardState(
             held=moved(guard.held, False),
             cap=moved(guard.cap, 1.0),
+            age=moved(guard.age, 0),
             streak=moved(guard.streak, 0),
             reward=moved(guard.reward, np.nan),
             smoothed=moved(guard.smoothed, np.nan),

@@ -15,7 +15,7 @@ from .signals import RewardAverage
 from .weighting import GuardState, PlateauGuard, TaskWeighting, WeightingState
 
 
-SCHEMA = 3
+SCHEMA = 4
 STATE_FILE = "multi_task_grpo_state.json"
 
 

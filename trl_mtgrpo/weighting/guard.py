@@ -18,6 +18,7 @@ class GuardState:
     Args:
         held (`numpy.ndarray` of `bool`): Tasks whose weight is bounded now.
         cap (`numpy.ndarray`): Largest weight of each task: below 1 while it is held, and growing after its release.
+        age (`numpy.ndarray` of `int`): Steps since the task was first seen.
         streak (`numpy.ndarray` of `int`): Steps in a row with a large share and no gain.
         reward (`numpy.ndarray`): The task's last reward. NaN until it is first seen.
         smoothed (`numpy.ndarray`): Slow average of the reward. NaN until it is first seen.
@@ -28,6 +29,7 @@ class GuardState:
 
     held: NDArray[np.bool_]
     cap: TaskVector
+    age: NDArray[np.int64]
     streak: NDArray[np.int64]
     reward: TaskVector
     smoothed: TaskVector
@@ -44,6 +46,7 @@ class GuardState:
         return {
             "held": self.held.tolist(),
             "cap": self.cap.tolist(),
+            "age": self.age.tolist(),
             "streak": self.streak.tolist(),
             "reward": known(self.reward),
             "smoothed": known(self.smoothed),
@@ -56,7 +59,7 @@ class GuardState:
     def from_json(cls, data: Mapping[str, Any]) -> "GuardState":
         """The state written by [`GuardState.to_json`]. Raises `ValueError` on other fields."""
         check_fields("GuardState", data, [field.name for field in fields(cls)])
-        kinds: dict[str, type] = {"held": np.bool_, "streak": np.int64}
+        kinds: dict[str, type] = {"held": np.bool_, "age": np.int64, "streak": np.int64}
         return cls(**{name: np.array(data[name], dtype=kinds.get(name, np.float64)) for name in data})
 
 
@@ -66,30 +69,36 @@ class PlateauGuard:
     Keeps a task that cannot be learned from swallowing the run. Not part of the paper.
 
     A worst-task objective gives ever more weight to a task without latent skill. The guard watches the weights
-    *before* it bounds them, and the slow average of each task's reward. A task is held when it has gained nothing
-    while
+    *before* it bounds them, and the slow average of each task's reward. Much is expected of a task with a large share,
 
-    - it had at least `more_than_fair` times the uniform share and the others gained `others_gain` on average, or
-    - it had at least `large_share` for `patience` steps.
+    - `min_gain` for every `others_gain` that the other tasks gained on average, while it had at least `more_than_fair`
+      times the uniform share,
+    - `min_gain` for every `patience` steps in which it had at least `large_share`,
 
-    A gain is a rise of the slow average by `min_gain` and by `errors` of its standard errors, so that neither noise
-    nor a small sample looks like learning. The weight of a held task is at most `held_share`; the rest goes to the
-    others in proportion. It is released as soon as it gains, and its bound then grows by `growth` per step.
+    and it is held when its gain is below that by more than noise explains: when the rise of its slow average and
+    `errors` standard errors are less. A task that learns slowly is not held, nor is one that is only measured badly.
+    The weight of a held task is at most `held_share`; the rest goes to the others in proportion. It is released when
+    the noise leaves room for `release` times what is expected, and its bound then grows by `growth` per step. A rise
+    of `min_gain` and of `errors` standard errors is a gain beyond doubt, from which all counting starts anew.
 
     Args:
         large_share (`float`, *optional*, defaults to `0.5`):
             A weight of at least this counts as large. For two tasks use a larger value.
         patience (`int`, *optional*, defaults to `50`):
-            Steps with a large share and without a gain before the task is held.
+            Steps with a large share in which a task must gain `min_gain`, and before which none is held for it.
         more_than_fair (`float`, *optional*, defaults to `1.5`):
             Multiple of the uniform share 1/K from which on the others' gain counts against a task.
         others_gain (`float`, *optional*, defaults to `0.1`):
-            Mean gain of the other tasks that shows that learning goes on elsewhere, in units of the reward signal J.
+            Mean gain of the other tasks beside which a task must gain `min_gain`, and below which none is held for
+            it, in units of the reward signal J.
         min_gain (`float`, *optional*, defaults to `0.02`):
-            Smallest rise of the slow average that counts as learning, in units of the reward signal J.
+            What a task must gain, in units of the reward signal J: a fifth of what the others gain.
         errors (`float`, *optional*, defaults to `7.0`):
-            Standard errors of the slow average that a rise must exceed. They are computed as if the rewards of
+            Standard errors of the slow average that noise may explain. They are computed as if the rewards of
             successive steps were independent; J is an average itself, and with its factor of 0.5 seven are three.
+        release (`float`, *optional*, defaults to `1.5`):
+            Multiple of the expected gain that must be possible again before a held task is released: more than 1, so
+            that noise does not hold and release it in turn.
         held_share (`float`, *optional*):
             Share of a held task. Uniform, 1/K, when not given.
         growth (`float`, *optional*, defaults to `1.02`):
@@ -123,6 +132,7 @@ class PlateauGuard:
     others_gain: float = 0.1
     min_gain: float = 0.02
     errors: float = 7.0
+    release: float = 1.5
     held_share: float | None = None
     growth: float = 1.02
     smoothing: float = 0.9
@@ -147,6 +157,10 @@ class PlateauGuard:
             raise ValueError(
                 f"`held_share` must be above 0 and at most 1, got {self.held_share}. Leave it out for a uniform share."
             )
+        if not self.release >= 1:
+            raise ValueError(
+                f"`release` must be at least 1, got {self.release}. Pass a multiple of the expected gain."
+            )
         if not self.growth > 1:
             raise ValueError(f"`growth` must be above 1, got {self.growth}. Pass a factor per step.")
         if not 0 <= self.smoothing < 1:
@@ -158,6 +172,7 @@ class PlateauGuard:
         return GuardState(
             held=none.astype(bool),
             cap=np.ones(num_tasks),
+            age=none.astype(np.int64),
             streak=none.astype(np.int64),
             reward=unseen,
             smoothed=unseen,
@@ -188,22 +203,29 @@ class PlateauGuard:
         # downward only, and slowly, so that no dip of the noise becomes the level to rise from.
         anchor = np.where(state.held, np.fmin(anchor, self._mixed(anchor, smoothed)), anchor)
 
-        error = np.sqrt(spread * (1 - self.smoothing) / (1 + self.smoothing))
-        gained = smoothed >= anchor + np.maximum(self.min_gain, self.errors * error)
+        margin = self.errors * np.sqrt(spread * (1 - self.smoothing) / (1 + self.smoothing))
+        rise = smoothed - anchor
+        gained = rise >= np.maximum(self.min_gain, margin)
         more = weights >= self.more_than_fair / weights.size
         large = (weights >= self.large_share) & (weights.size > 1)
         above = more | large
         streak = np.where(above & ~gained, state.streak + 1, 0)
-        left_behind = more & (streak > 0) & (others >= state.others + self.others_gain)
-        stuck = large & (streak >= self.patience)
-        held = (state.held | left_behind | stuck) & ~gained
+        # Units of `min_gain`; none before a whole one is due, since rewards that never differ have no noise.
+        beside = np.where(more, np.nan_to_num(others - state.others) / self.others_gain, 0.0)
+        due = np.maximum(beside, np.where(large, streak / self.patience, 0.0))
+        expected = self.min_gain * np.where(due >= 1, due, 0.0) * np.where(state.held, self.release, 1.0)
+        held = (streak > 0) & (rise + margin < expected)
 
-        # Outside a streak both levels follow the averages, so that only gains during the streak count.
-        anew = gained | ~(above | held) | np.isnan(state.others)
+        # Outside a streak both levels follow the averages, so that only gains during the streak count. They also do
+        # while the averages are young: the first rewards and their noise are no level to rise from.
+        age = np.where(np.isnan(smoothed), 0, state.age + 1)
+        young = age * (1 - self.smoothing) < 1
+        anew = gained | ~(above | held) | np.isnan(state.others) | young
         share = 1.0 / weights.size if self.held_share is None else self.held_share
         return GuardState(
             held=held,
             cap=np.where(held, share, np.minimum(state.cap * self.growth, 1.0)),
+            age=age,
             streak=streak,
             reward=rewards,
             smoothed=smoothed,
