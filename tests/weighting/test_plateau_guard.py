@@ -129,19 +129,23 @@ def test_a_fair_share_is_not_held_whatever_the_others_gain():
     assert not state.held.any()
 
 
-@pytest.mark.parametrize(("accuracy", "completions", "since"), [(0.04, 24, 100), (0.04, 200, 100), (0.3, 200, 150)])
-def test_noise_neither_saves_nor_releases_a_task_that_cannot_be_learned(accuracy, completions, since):
+# What is measured worse is held later and less: of 24 completions at 0.3 about half of the time.
+@pytest.mark.parametrize(
+    ("accuracy", "completions", "since", "at_most"),
+    [(0.04, 24, 100, 0.35), (0.04, 200, 100, 0.35), (0.3, 200, 150, 0.35), (0.3, 24, 300, 0.6)],
+)
+def test_noise_neither_saves_nor_releases_a_task_that_cannot_be_learned(accuracy, completions, since, at_most):
     """J as the trainer has it: the share of right completions, averaged with a factor of 0.5."""
     free = []
     for seed in range(20):
         rng = np.random.default_rng(seed)
         guard, state, average = PlateauGuard(), PlateauGuard().init(3), accuracy
-        for step in range(300):
+        for step in range(since + 200):
             average = 0.5 * average + 0.5 * rng.binomial(completions, accuracy) / completions
             state = guard.update(WEIGHTS, np.array([average, 0.6, 0.7]), state)
             if step >= since:
                 free.append(not state.held[0])
-    assert np.mean(free) < 0.35
+    assert np.mean(free) < at_most
 
 
 def test_the_share_of_a_held_task_goes_to_the_others_in_proportion():

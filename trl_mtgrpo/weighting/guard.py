@@ -78,8 +78,9 @@ class PlateauGuard:
     and it is held when its gain is below that by more than noise explains: when the rise of its slow average and
     `errors` standard errors are less. A task that learns slowly is not held, nor is one that is only measured badly.
     The weight of a held task is at most `held_share`; the rest goes to the others in proportion. It is released when
-    the noise leaves room for `release` times what is expected, and its bound then grows by `growth` per step. A rise
-    of `min_gain` and of `errors` standard errors is a gain beyond doubt, from which all counting starts anew.
+    the noise leaves room for `release` times what is expected, or when its share would no longer be large, and its
+    bound then grows by `growth` per step. A rise of `min_gain` and of `errors` standard errors is a gain beyond doubt,
+    from which all counting starts anew.
 
     Args:
         large_share (`float`, *optional*, defaults to `0.5`):
@@ -220,7 +221,7 @@ class PlateauGuard:
         # while the averages are young: the first rewards and their noise are no level to rise from.
         age = np.where(np.isnan(smoothed), 0, state.age + 1)
         young = age * (1 - self.smoothing) < 1
-        anew = gained | ~(above | held) | np.isnan(state.others) | young
+        anew = gained | ~above | np.isnan(state.others) | young
         share = 1.0 / weights.size if self.held_share is None else self.held_share
         return GuardState(
             held=held,
