@@ -25,6 +25,8 @@ RESULTS = ROOT / "benchmarks" / "results" / "learning"
 
 TWO_STEPS = {"per_device_train_batch_size": 96, "steps_per_generation": 2}
 
+FIXED_SHARES = ((34, 33, 33), (50, 25, 25), (60, 20, 20), (70, 15, 15), (60, 10, 30), (60, 30, 10))
+
 # Methods with the batch size (prompts per step) that is part of their name; everything else is the same for all.
 ARMS: dict[str, dict[str, Any]] = {
     "grpo-b24": {"method": "grpo"},
@@ -57,11 +59,33 @@ ARMS: dict[str, dict[str, Any]] = {
     "mt_grpo_mean-b12": {"method": "mt_grpo", "improvement_reduction": "mean"},
     "mt_grpo_ema-b12": {"method": "mt_grpo", "improvement_source": "reward"},
     "mt_grpo_ema-b24": {"method": "mt_grpo", "improvement_source": "reward"},
+    "mt_grpo_floor_15-b24": {"method": "mt_grpo", "task_weight_floor": 0.15},
+    "mt_grpo_floor_20-b24": {"method": "mt_grpo", "task_weight_floor": 0.2},
+    # What is drawn follows the weights, what trains follows acceptance too.
+    "weights_dapo-b24": {"method": "dapo", "task_weighting": "improvement_aware"},
+    "learning_speed-b24": {"method": "mt_grpo", "improvement_source": "reward", "weighting": "learning_speed"},
+    # What weights that never move could do: shares of countdown, zebra and arc_1d in percent.
+    **{
+        f"fixed_{'_'.join(map(str, shares))}-b24": {
+            "method": "mt_grpo",
+            "task_weighting": "fixed",
+            "fixed_task_weights": dict(zip(("countdown", "zebra", "arc_1d"), shares, strict=True)),
+        }
+        for shares in FIXED_SHARES
+    },
     # Two optimizer steps on each batch, so that the two ways of updating the weights differ.
     "mt_grpo_per_batch-b24": {"method": "mt_grpo", **TWO_STEPS},
     "mt_grpo_per_minibatch-b24": {"method": "mt_grpo", **TWO_STEPS, "task_weight_update": "minibatch"},
 }
 SETS = {
+    "average": (
+        "mt_grpo_floor-b24",
+        "mt_grpo_floor_15-b24",
+        "mt_grpo_floor_20-b24",
+        "weights_dapo-b24",
+        "learning_speed-b24",
+    ),
+    "shares": ("dapo-b24", "mt_grpo-b24", *(f"fixed_{'_'.join(map(str, shares))}-b24" for shares in FIXED_SHARES)),
     "main": ("grpo-b12", "grpo-b24", "dapo-b12", "dapo-b24", "mt_grpo-b12", "mt_grpo-b24"),
     "parts": ("sampler_only-b12", "weights_only-b12", "reward_only-b12", "sec_grpo-b24", "sec_dapo-b12"),
     "study": (
@@ -106,6 +130,20 @@ KEPT = (
 TOKENS = {"three": 160_000, "eight": 240_000, "unequal": 140_000, "even": 160_000, "stress": 160_000}
 
 
+def learning_speed_weighting() -> Any:
+    """The paper's rule with the sign of the improvement turned: weak tasks gain weight, and those that learn fast."""
+    from dataclasses import dataclass, replace
+
+    from trl_mtgrpo import ImprovementAwareWeighting, TaskSignal, WeightingState
+
+    @dataclass(frozen=True)
+    class LearningSpeedWeighting(ImprovementAwareWeighting):
+        def update(self, signal: TaskSignal, state: WeightingState) -> WeightingState:
+            return super().update(replace(signal, improvements=-signal.improvements), state)
+
+    return LearningSpeedWeighting()
+
+
 def run_one(
     world: str, arm: str, seed: int, tokens: int, steps: int, cache_dir: str | None, curve_points: int = CURVE_POINTS
 ) -> dict[str, Any]:
@@ -117,7 +155,7 @@ def run_one(
     sys.path.insert(0, str(ROOT / "examples"))
     from tiny_world import WORLDS, evaluate_tasks, tiny_task_reward, tiny_task_rows, warm_start
 
-    from trl_mtgrpo import MultiTaskGRPOConfig, MultiTaskGRPOTrainer, Task
+    from trl_mtgrpo import MultiTaskGRPOConfig, MultiTaskGRPOTrainer, PlateauGuard, Task
 
     torch.set_num_threads(1)
     definition = WORLDS[world]
@@ -137,10 +175,15 @@ def run_one(
         for name in names
     ]
     num_groups = int(arm.rsplit("-b", 1)[1])
+    settings = {"method": "grpo"} if alone else dict(ARMS[arm])
+    # A weighting that is no setting; the guard is then passed too, as the settings would do.
+    weighting = {"learning_speed": learning_speed_weighting}.get(settings.pop("weighting", None), lambda: None)()
     trainer = MultiTaskGRPOTrainer(
         model=AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32),
         tasks=tasks,
         processing_class=tokenizer,
+        weighting=weighting,
+        guard=None if weighting is None else PlateauGuard(),
         args=MultiTaskGRPOConfig(
             **(
                 {
@@ -162,7 +205,7 @@ def run_one(
                     "disable_tqdm": True,
                     "task_table": False,
                 }
-                | ({"method": "grpo"} if alone else ARMS[arm])
+                | settings
             )
         ),
     )
@@ -284,7 +327,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--world", default="three", choices=list(TOKENS))
     parser.add_argument(
-        "--arms", nargs="+", default=["main"], help="methods, 'main', 'parts', 'study' or alone:TASK-bPROMPTS"
+        "--arms",
+        nargs="+",
+        default=["main"],
+        help=f"methods, alone:TASK-bPROMPTS, or sets of methods: {', '.join(SETS)}",
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--tokens", type=int, default=None, help="tokens per run; a figure per world if not given")

@@ -20,7 +20,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.learning import CURVE_PROMPTS, CURVE_SAMPLES, RESULTS
+from benchmarks.learning import ARMS, CURVE_PROMPTS, CURVE_SAMPLES, FIXED_SHARES, RESULTS, TWO_STEPS
 from trl_mtgrpo.report import Run
 from trl_mtgrpo.report.accuracy_pictures import accuracy_per_task, worst_and_average
 from trl_mtgrpo.report.canvas import RC, RUN_COLOURS, import_matplotlib, legend_below, panels
@@ -55,6 +55,10 @@ NAMES = {
     "mt_grpo_cap": "MT-GRPO, weights of at most 0.5",
     "mt_grpo_0.05": "MT-GRPO, lambda 0.05",
     "mt_grpo_floor": "MT-GRPO, weights of at least 0.1",
+    "mt_grpo_floor_15": "MT-GRPO, weights of at least 0.15",
+    "mt_grpo_floor_20": "MT-GRPO, weights of at least 0.2",
+    "weights_dapo": "MT-GRPO's weights, DAPO's refill",
+    "learning_speed": "MT-GRPO, fast learners gain weight",
     "mt_grpo_fast": "MT-GRPO, weight lr 0.05",
     "mt_grpo_fast_floor": "MT-GRPO, weight lr 0.05, weights of at least 0.1",
     "mt_grpo_slow": "MT-GRPO, weight lr 0.0125",
@@ -64,6 +68,11 @@ NAMES = {
     "mt_grpo_per_batch": "MT-GRPO, two steps per batch, weights per batch",
     "mt_grpo_per_minibatch": "MT-GRPO, two steps per batch, weights per minibatch",
 }
+# Weights that never move, by their shares in percent: compared with DAPO, not with the defaults.
+FIXED = {f"fixed_{'_'.join(map(str, shares))}": "/".join(map(str, shares)) for shares in FIXED_SHARES}
+NAMES |= {name: f"fixed shares, {shares} %" for name, shares in FIXED.items()}
+# What any shares could do is asked at this batch size, against this method.
+REFERENCE = "dapo-b24"
 # Variants of something other than the defaults at the same B. Two steps on a batch of 24 are steps of 12 prompts.
 BASES = {
     "mt_grpo_exact_mix_no_carry-b12": "mt_grpo_exact_mix-b12",
@@ -79,6 +88,8 @@ LEVELS = (0.2, 0.3, 0.4, 0.5)
 UNLEARNABLE = ("riddle",)
 # Seeds on which a default was chosen: they are shown by themselves and enter no comparison.
 DEVELOPMENT = {"three": (5, 6, 7), "eight": (0,), "stress": (0,)}
+# Seeds added to repeat a comparison: equal steps only, shown beside the planned seeds and entering nothing else.
+REPEATED = {"three": (8, 9, 10, 11, 12)}
 # Two-sided 95 % quantiles of Student's t by degrees of freedom.
 T_QUANTILES = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}
 
@@ -92,13 +103,14 @@ class Measured(NamedTuple):
     average: float
 
 
-def load(world: str, development: bool = False) -> Runs:
-    """Finished runs of a world by arm and seed: those that are compared, or those of the development seeds."""
+def load(world: str, kind: str = "compared") -> Runs:
+    """Finished runs of a world by arm and seed: those `compared`, of the `development` seeds, or `repeated`."""
+    sets = {"development": DEVELOPMENT.get(world, ()), "repeated": REPEATED.get(world, ())}
     runs: Runs = {}
     for path in sorted((RESULTS / world).glob("*/seed*.json")):
         run = json.loads(path.read_text(encoding="utf-8"))
-        chosen_on = run["seed"] in DEVELOPMENT.get(world, ()) and not run["arm"].startswith("alone:")
-        if chosen_on == development:
+        apart = [name for name, seeds in sets.items() if run["seed"] in seeds and not run["arm"].startswith("alone:")]
+        if (apart or ["compared"]) == [kind]:
             runs.setdefault(run["arm"], {})[run["seed"]] = run
     return runs
 
@@ -274,6 +286,20 @@ def paired_rows(runs: Runs) -> dict[str, dict[str, Any]]:
     return rows
 
 
+def repeated_rows(planned: Runs, repeated: Runs) -> dict[str, dict[str, Any]]:
+    """The comparison at equal steps on the planned seeds, on those that repeat it, and on both."""
+    ours, others = best_of_ours(planned, "steps"), [best(planned, METHODS[name], "steps") for name in ("GRPO", "DAPO")]
+    both = {arm: planned.get(arm, {}) | repeated.get(arm, {}) for arm in {*planned, *repeated}}
+    rows = {}
+    for other in others:
+        if ours in repeated and other in repeated:
+            for name, runs in (("the planned seeds", planned), ("the repetition", repeated), ("both", both)):
+                rows[f"{title(ours)} - {title(other)}, {name}"] = {
+                    what: difference(runs, ours, other, "steps", what) for what in Measured._fields
+                }
+    return rows
+
+
 def other_axes(runs: Runs) -> dict[str, dict[str, Any]]:
     """MT-GRPO minus each baseline at equal completions and at equal computing time, at the B for equal tokens."""
     ours, rows = best_of_ours(runs, "tokens"), {}
@@ -292,7 +318,7 @@ def ablation_rows(runs: Runs) -> dict[str, dict[str, Any]]:
     for arm in compared(runs):
         name, groups = arm.rsplit("-b", 1)
         base = BASES.get(arm, f"mt_grpo-b{groups}")
-        if name not in METHODS.values() and base in runs:
+        if name not in METHODS.values() and name not in FIXED and base in runs:
             batch = "" if base.endswith(f"-b{groups}") else f", B = {base.rsplit('-b', 1)[1]}"
             rows[f"{title(arm)} - {short(NAMES[base.rsplit('-b', 1)[0]])}{batch}"] = {
                 f"{what}, equal {axis}": difference(runs, arm, base, axis, what)
@@ -300,6 +326,70 @@ def ablation_rows(runs: Runs) -> dict[str, dict[str, Any]]:
                 for what in Measured._fields
             }
     return rows
+
+
+def reachable_rows(runs: Runs) -> dict[str, dict[str, Any]]:
+    """
+    Every method minus DAPO at the same B and at equal steps, and the tokens of both: what shares can do for the worst
+    task and for the average. Empty in a world without fixed shares.
+    """
+    if not any(arm.rsplit("-b", 1)[0] in FIXED for arm in runs):
+        return {}
+    batch, rows = f"-b{REFERENCE.rsplit('-b', 1)[1]}", {}
+    for arm in compared(runs):
+        found = {what: difference(runs, arm, REFERENCE, "steps", what) for what in Measured._fields}
+        if arm.endswith(batch) and arm != REFERENCE and not ARMS[arm].keys() & TWO_STEPS.keys() and found["worst"]:
+            rows[arm] = found | {"tokens": tokens_at(runs, arm) / tokens_at(runs, REFERENCE)}
+    return rows
+
+
+def tokens_at(runs: Runs, arm: str, steps: int = 100) -> float:
+    """Tokens generated up to an optimizer step, in the mean over the seeds."""
+    return float(np.mean([p["tokens"] for run in runs[arm].values() for p in run["full"] if p["step"] == steps]))
+
+
+def reachable_table(found: dict[str, dict[str, Any]]) -> str:
+    """The rows of `reachable_rows`."""
+    header = ["at 100 steps, against DAPO", "worst task", "average", "tokens generated, DAPO's = 1"]
+    rows = [
+        [title(arm), points(row["worst"]), points(row["average"]), f"{row['tokens']:.2f}"]
+        for arm, row in found.items()
+    ]
+    return table(header, rows)
+
+
+def draw_reachable(file: str, found: dict[str, dict[str, Any]]) -> list[str]:
+    """Average over worst task, both against DAPO: fixed shares and moving weights, with standard errors."""
+    fixed = [arm for arm in found if arm.rsplit("-b", 1)[0] in FIXED]
+    moving = [arm for arm in found if arm not in fixed]
+    with import_matplotlib().rc_context(RC):
+        figure, axes = panels(1, 1, width=7.2, height=5.0)
+        ax = axes[0, 0]
+        for arm, marker in [*((arm, "s") for arm in fixed), *zip(moving, "o^v<>DPXph", strict=False)]:
+            x, y = (100 * found[arm][what]["mean"] for what in Measured._fields)
+            xerr, yerr = (100 * standard_error(found[arm][what]["values"]) for what in Measured._fields)
+            colour = RUN_COLOURS[arm in moving]
+            ax.errorbar(x, y, xerr=xerr, yerr=yerr, color=colour, linestyle="none", elinewidth=0.6, alpha=0.6)
+            label = short(NAMES[arm.rsplit("-b", 1)[0]]) if arm in moving else None
+            ax.plot(x, y, marker=marker, linestyle="none", color=colour, label=label)
+            if arm in fixed:
+                name = FIXED[arm.rsplit("-b", 1)[0]]
+                ax.annotate(name, (x, y), xytext=(5, 4), textcoords="offset points", fontsize=8)
+        label = "fixed shares: countdown/zebra/arc_1d in %"
+        ax.plot([], [], marker="s", linestyle="none", color=RUN_COLOURS[0], label=label)
+        ax.plot([0.0], [0.0], marker="*", markersize=12, linestyle="none", color="#222222", label="DAPO")
+        for line in (ax.axhline, ax.axvline):
+            line(0.0, color="#555555", linewidth=0.9)
+        ax.set_xlabel("worst task, points against DAPO")
+        ax.set_ylabel("average, points against DAPO")
+        ax.set_title("B = 24, after 100 steps: mean and standard error")
+        legend_below(figure, axes, columns=2)
+        figure.savefig(IMAGES / file, dpi=110, metadata={"Software": None})
+    return [file]
+
+
+def standard_error(values: Sequence[float]) -> float:
+    return float(np.std(values, ddof=1)) / len(values) ** 0.5
 
 
 def evaluated_every(runs: Runs, arms: Sequence[str]) -> float:
@@ -445,7 +535,9 @@ def numbers(runs: Runs, world: str) -> dict[str, Any]:
         "paired": paired_rows(runs),
         "other_axes": other_axes(runs),
         "ablations": ablation_rows(runs),
-        "study": ablation_rows(load(world, development=True)),
+        "study": ablation_rows(load(world, "development")),
+        "repeated": repeated_rows(runs, load(world, "repeated")),
+        "reachable": reachable_rows(load(world, "development")),
         "tokens_to_grpo_final": tokens_to_final(runs),
     }
 
@@ -476,6 +568,11 @@ def section(world: str, runs: Runs, found: dict[str, Any]) -> str:
             "Differences in points, paired by seed, each method at its own best B:",
             paired_table(found["paired"]),
         ]
+    if found["repeated"]:
+        parts += [
+            f"Equal steps repeated on seeds {list(REPEATED[world])}:",
+            paired_table(found["repeated"]),
+        ]
     if found["other_axes"]:
         parts += [
             "The same at equal completions and at equal computing time, interpolated between evaluations of "
@@ -499,7 +596,7 @@ def section(world: str, runs: Runs, found: dict[str, Any]) -> str:
             *pictures(world, draw_variants(f"learning_{world}_variants.png", found["ablations"])),
         ]
     parts += alone_part(runs)
-    if chosen_on := load(world, development=True):
+    if chosen_on := load(world, "development"):
         parts += [
             f"Seeds {list(DEVELOPMENT[world])}, on which defaults were chosen; they enter none of the above:",
             methods_table(chosen_on, compared(chosen_on)),
@@ -509,6 +606,12 @@ def section(world: str, runs: Runs, found: dict[str, Any]) -> str:
                 "Differences there, in points, paired by seed:",
                 paired_table(found["study"]),
                 *pictures(world, draw_variants(f"learning_{world}_settings.png", found["study"])),
+            ]
+        if found["reachable"]:
+            parts += [
+                "What shares can do there at equal steps, in points against DAPO at the same B:",
+                reachable_table(found["reachable"]),
+                *pictures(world, draw_reachable(f"learning_{world}_shares.png", found["reachable"])),
             ]
     found_best = (best(runs, "grpo", "tokens"), best(runs, "dapo", "tokens"), best_of_ours(runs, "tokens"))
     chosen = [arm for arm in found_best if arm is not None]

@@ -74,7 +74,7 @@ def test_seeds_on_which_a_default_was_chosen_enter_no_comparison(
     monkeypatch.setattr(learning_report, "RESULTS", tmp_path)
     monkeypatch.setattr(learning_report, "DEVELOPMENT", {"eight": (0,)})
     assert list(learning_report.load("eight")["grpo-b12"]) == [1]
-    assert list(learning_report.load("eight", development=True)["grpo-b12"]) == [0]
+    assert list(learning_report.load("eight", "development")["grpo-b12"]) == [0]
 
 
 def test_a_variant_is_compared_with_what_it_varies() -> None:
@@ -90,6 +90,38 @@ def test_a_variant_is_compared_with_what_it_varies() -> None:
     gains = sorted(row["worst, equal tokens"]["mean"] for row in found.values())
     assert gains == pytest.approx([0.1 - 0.4, 0.4 - 0.5, 0.7 - 0.5])
     assert any(name.endswith(" - MT-GRPO, B = 12") for name in found)
+
+
+def test_seeds_that_repeat_a_comparison_enter_nothing_else(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    worst = {"dapo-b24": 0.4, "mt_grpo-b24": 0.6}
+    for arm, value in worst.items():
+        for seed in (0, 1, 2):
+            path = tmp_path / "three" / arm / f"seed{seed}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(run(seed, value + 0.1 * seed * (arm == "mt_grpo-b24")) | {"arm": arm}))
+    monkeypatch.setattr(learning_report, "RESULTS", tmp_path)
+    monkeypatch.setattr(learning_report, "REPEATED", {"three": (2,)})
+    planned, repeated = learning_report.load("three"), learning_report.load("three", "repeated")
+    assert list(planned["dapo-b24"]) == [0, 1]
+    assert list(repeated["dapo-b24"]) == [2]
+    rows = learning_report.repeated_rows(planned, repeated)
+    means = {name.rsplit(", ", 1)[1]: row["worst"]["mean"] for name, row in rows.items()}
+    assert means == pytest.approx({"the planned seeds": 0.125, "the repetition": 0.2, "both": 0.15})
+
+
+def test_what_shares_can_do_is_asked_against_dapo_at_the_same_batch_size_and_equal_steps() -> None:
+    runs = {
+        "dapo-b24": {0: run(0, 0.4), 1: run(1, 0.4)},
+        "fixed_60_20_20-b24": {0: run(0, 0.6), 1: run(1, 0.8)},
+        "mt_grpo-b24": {0: run(0, 0.7, budget=550), 1: run(1, 0.7, budget=550)},
+        "mt_grpo-b12": {0: run(0, 0.9), 1: run(1, 0.9)},
+        "mt_grpo_per_batch-b24": {0: run(0, 0.9), 1: run(1, 0.9)},
+    }
+    found = learning_report.reachable_rows(runs)
+    assert set(found) == {"fixed_60_20_20-b24", "mt_grpo-b24"}
+    assert found["fixed_60_20_20-b24"]["worst"]["values"] == pytest.approx([0.1, 0.2])
+    assert found["mt_grpo-b24"]["tokens"] == pytest.approx(0.5)
+    assert not learning_report.reachable_rows({arm: runs[arm] for arm in ("dapo-b24", "mt_grpo-b24")})
 
 
 def test_every_arm_says_its_batch_size_and_has_a_name() -> None:
