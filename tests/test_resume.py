@@ -73,6 +73,24 @@ def test_a_resumed_run_equals_the_uninterrupted_one(case: str, tmp_path: Path) -
     assert len(later) < len(prompts)
 
 
+@pytest.mark.parametrize("max_steps", [6, 4])
+def test_a_finished_run_that_is_resumed_trains_nothing_and_says_so(
+    max_steps: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = {"save_strategy": "steps", "save_steps": 2, **SURPLUS}
+    straight = tiny_trainer(tmp_path, recorded_tasks([]), max_steps=6, **settings)
+    straight.train()
+    later: list[str] = []
+    resumed = tiny_trainer(tmp_path, recorded_tasks(later), max_steps=max_steps, **settings)
+    with caplog.at_level(logging.WARNING, logger="trl_mtgrpo"):
+        resumed.train(resume_from_checkpoint=True)
+    assert later == []
+    assert resumed.state.global_step == 6
+    assert list(differences(final_facts(straight), final_facts(resumed))) == []
+    assert not (tmp_path / "checkpoint-7").exists()
+    assert f"The checkpoint is at step 6 and `max_steps` is {max_steps}" in caplog.text
+
+
 def plain_trainer(folder: Path, save_steps: int, size: int = 24) -> MultiTaskGRPOTrainer:
     return MultiTaskGRPOTrainer(
         model=tiny_model(),

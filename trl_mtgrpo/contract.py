@@ -22,12 +22,14 @@ HOOKS: dict[str, tuple[str, ...]] = {
     "_save_checkpoint": ("model", "trial"),
     "_load_optimizer_and_scheduler": ("checkpoint",),
     "_log_completion_extra": ("column", "values"),
+    "_load_rng_state": ("checkpoint",),
 }
 
 # Leading parameters of methods that may grow further ones.
 LEADING: dict[str, tuple[str, ...]] = {
     "_get_per_token_logps_and_entropies": ("model", "input_ids", "attention_mask", "logits_to_keep", "batch_size"),
     "log": ("logs",),
+    "_run_epoch": ("model", "epoch"),
 }
 
 

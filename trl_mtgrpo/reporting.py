@@ -91,6 +91,14 @@ class RunReporter:
                 "resumed. Let `save_steps` and `max_steps` be multiples of the steps per generation batch.",
             )
 
+    def finished(self, step: int, max_steps: int) -> None:
+        """Says that a resumed run had ended already."""
+        self._warn(
+            "finished",
+            f"The checkpoint is at step {step} and `max_steps` is {max_steps}: nothing is trained. Raise `max_steps` "
+            "to train on.",
+        )
+
     def failures(self, failures: Sequence[RewardFailure]) -> None:
         """Names reward functions whose rows were dropped."""
         for failure in failures:

@@ -443,6 +443,15 @@ class MultiTaskGRPOTrainer(GRPOTrainer):
                 for _ in range(int(self.state.epoch)):
                     next(iter(self._host_sampler))
 
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        # The host asks only after a step whether the last one is done: resumed at its end, a run would grow by one.
+        if self.mixture is not None and self.state.global_step >= self.state.max_steps:
+            self._load_rng_state(kwargs.get("resume_from_checkpoint"))
+            self.control.should_training_stop = True
+            self._reporter.finished(self.state.global_step, self.state.max_steps)
+        else:
+            super()._run_epoch(*args, **kwargs)
+
     def save_state(self) -> None:
         """Saves the trainer's state, and the method's beside it, to `output_dir`."""
         super().save_state()
