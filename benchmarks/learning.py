@@ -177,7 +177,7 @@ def run_one(
     num_groups = int(arm.rsplit("-b", 1)[1])
     settings = {"method": "grpo"} if alone else dict(ARMS[arm])
     # A weighting that is no setting; the guard is then passed too, as the settings would do.
-    weighting = {"learning_speed": learning_speed_weighting}.get(settings.pop("weighting", None), lambda: None)()
+    weighting = learning_speed_weighting() if settings.pop("weighting", None) == "learning_speed" else None
     trainer = MultiTaskGRPOTrainer(
         model=AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32),
         tasks=tasks,

@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -365,7 +366,7 @@ def draw_reachable(file: str, found: dict[str, dict[str, Any]]) -> list[str]:
     with import_matplotlib().rc_context(RC):
         figure, axes = panels(1, 1, width=7.2, height=5.0)
         ax = axes[0, 0]
-        for arm, marker in [*((arm, "s") for arm in fixed), *zip(moving, "o^v<>DPXph", strict=False)]:
+        for arm, marker in [*((arm, "s") for arm in fixed), *zip(moving, cycle("o^v<>DPXph"), strict=False)]:
             x, y = (100 * found[arm][what]["mean"] for what in Measured._fields)
             xerr, yerr = (100 * standard_error(found[arm][what]["values"]) for what in Measured._fields)
             colour = RUN_COLOURS[arm in moving]
@@ -609,7 +610,7 @@ def section(world: str, runs: Runs, found: dict[str, Any]) -> str:
             ]
         if found["reachable"]:
             parts += [
-                "What shares can do there at equal steps, in points against DAPO at the same B:",
+                "What fixed shares and other weights do there at equal steps, in points against DAPO at the same B:",
                 reachable_table(found["reachable"]),
                 *pictures(world, draw_reachable(f"learning_{world}_shares.png", found["reachable"])),
             ]
