@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.learning import GENERATIONS, RESULTS
 from benchmarks.learning_report import UNLEARNABLE
 from trl_mtgrpo import MultiTaskGRPOConfig
-from trl_mtgrpo.method import build_guard
+from trl_mtgrpo.host.method import build_guard
 
 
 REPEATS = 5

@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.step_clock import OWN_PARTS, StepClock, markdown_table
 from tests.tiny import rows, text_of, tiny_tokenizer
 from trl_mtgrpo import MultiTaskGRPOConfig, MultiTaskGRPOTrainer, Task
-from trl_mtgrpo.state import write_state
+from trl_mtgrpo.state.run_state import write_state
 
 
 ROOT = Path(__file__).parent.parent

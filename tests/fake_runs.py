@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from tests.tiny import contains_digit
 from trl_mtgrpo import RatioPreservingSampler, Task, TaskAwareSampler
-from trl_mtgrpo.collector import BatchCollector, CollectedBatch, Generated
-from trl_mtgrpo.mixture import TaskMixture
-from trl_mtgrpo.rollouts import Rollout
+from trl_mtgrpo.rollouts.collector import BatchCollector, CollectedBatch, Generated
+from trl_mtgrpo.rollouts.groups import Rollout
 from trl_mtgrpo.sampling import StallDoctor, group_outcomes
-from trl_mtgrpo.state import MultiTaskState
+from trl_mtgrpo.state.run_state import MultiTaskState
+from trl_mtgrpo.tasks.mixture import TaskMixture
 
 
 NUM_GENERATIONS = 2

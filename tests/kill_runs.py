@@ -19,7 +19,7 @@ import torch
 from tests.resume_runs import final_facts, recorded_tasks
 from tests.tiny import tiny_trainer
 from trl_mtgrpo import MultiTaskGRPOTrainer
-from trl_mtgrpo.checkpoints import last_complete_checkpoint
+from trl_mtgrpo.state.checkpoints import last_complete_checkpoint
 
 
 SETTINGS: dict[str, Any] = {

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from trl_mtgrpo.accounting import REASONS, RolloutLedger, format_ledger
 from trl_mtgrpo.sampling import OUTCOMES
+from trl_mtgrpo.sampling.accounting import REASONS, RolloutLedger, format_ledger
 
 
 def ledger(**changes: list) -> RolloutLedger:

@@ -11,7 +11,7 @@ from data.hostile import Case, cases
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trl_mtgrpo.answers import (
+from trl_mtgrpo.tasks.answers import (
     BoxedReward,
     answer_part,
     completion_text,

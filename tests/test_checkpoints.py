@@ -10,8 +10,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from trl_mtgrpo.checkpoints import begin_checkpoint, checkpoint_problem, find_checkpoint, last_complete_checkpoint
-from trl_mtgrpo.state import STATE_FILE, StateFileError, start_state, write_state
+from trl_mtgrpo.state.checkpoints import (
+    begin_checkpoint,
+    checkpoint_problem,
+    find_checkpoint,
+    last_complete_checkpoint,
+)
+from trl_mtgrpo.state.run_state import STATE_FILE, StateFileError, start_state, write_state
 from trl_mtgrpo.weighting import FixedWeighting
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from tests.fake_runs import FakePolicy, collector, mixture, step
 from trl_mtgrpo import ImprovementAwareWeighting, RatioPreservingSampler, TaskSignal
-from trl_mtgrpo.accounting import REASONS
-from trl_mtgrpo.state import start_state
+from trl_mtgrpo.sampling.accounting import REASONS
+from trl_mtgrpo.state.run_state import start_state
 
 
 def run(sampler: RatioPreservingSampler, acceptance: tuple[float, ...], num_steps: int, seed: int = 0) -> list:

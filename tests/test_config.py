@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from trl_mtgrpo import MultiTaskGRPOConfig
-from trl_mtgrpo.config import METHODS
+from trl_mtgrpo.host.config import METHODS
 
 
 def config(**settings: Any) -> MultiTaskGRPOConfig:

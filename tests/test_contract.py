@@ -10,7 +10,7 @@ from trl import GRPOTrainer
 
 from tests.tiny import three_tasks, tiny_config, tiny_model, tiny_tokenizer
 from trl_mtgrpo import MultiTaskGRPOTrainer
-from trl_mtgrpo.contract import HOOKS, LEADING, TESTED_VERSIONS, HostContractError, check_host
+from trl_mtgrpo.host.contract import HOOKS, LEADING, TESTED_VERSIONS, HostContractError, check_host
 
 
 def build(folder: Path, **changes: Any) -> MultiTaskGRPOTrainer:

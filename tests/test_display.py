@@ -9,7 +9,7 @@ from tiny import three_tasks, tiny_config, tiny_model, tiny_tokenizer
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from trl_mtgrpo import MultiTaskGRPOTrainer
-from trl_mtgrpo.display import TaskTableCallback, task_table, total_line
+from trl_mtgrpo.report.display import TaskTableCallback, task_table, total_line
 
 
 LOGS = {

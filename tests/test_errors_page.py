@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 import trl_mtgrpo
-from trl_mtgrpo.failures import RewardFailures
-from trl_mtgrpo.rewards import TaskReward
+from trl_mtgrpo.tasks.failures import RewardFailures
+from trl_mtgrpo.tasks.rewards import TaskReward
 
 
 PACKAGE = Path(trl_mtgrpo.__file__).parent
 ROOT = Path(__file__).parent.parent
 ANY = "…"
 # Called by themselves these refuse arguments in the same form; the page has one sentence for all of them.
-OF_THEIR_OWN = ("weighting", "sampling", "report", "__main__.py", "__init__.py", "forecast.py")
+OF_THEIR_OWN = ("weighting", "sampling", "report", "commands", "__main__.py", "__init__.py")
 
 
 def template(node: ast.AST) -> str:
@@ -33,7 +33,7 @@ def raised() -> dict[str, str]:
     """Messages that are raised directly, with their place."""
     messages = {}
     for path in sorted(PACKAGE.rglob("*.py")):
-        if path.relative_to(PACKAGE).parts[0] in OF_THEIR_OWN:
+        if path.relative_to(PACKAGE).parts[0] in OF_THEIR_OWN and path.name != "reporting.py":
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and node.exc.args:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.tiny import three_tasks
 from trl_mtgrpo import TaskMixture
-from trl_mtgrpo.evaluation import TaskEvaluation
+from trl_mtgrpo.host.evaluation import TaskEvaluation
 
 
 NAN = np.nan

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.tiny import three_tasks, tiny_config, tiny_model
-from trl_mtgrpo.run_plan import plan_run
+from trl_mtgrpo.host.run_plan import plan_run
 
 
 def plan(folder: Path, **changes: object) -> None:

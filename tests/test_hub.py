@@ -11,7 +11,7 @@ from hub_stand_in import HubStandIn, hub_stand_in
 from tiny import three_tasks, tiny_config, tiny_model, tiny_tokenizer
 
 from trl_mtgrpo import MultiTaskGRPOConfig, MultiTaskGRPOTrainer
-from trl_mtgrpo.model_card import extend_model_card, multi_task_section
+from trl_mtgrpo.report.model_card import extend_model_card, multi_task_section
 
 
 TESTS = Path(__file__).parent

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from trl_mtgrpo.improvement import MeasuredChange, measure_change
-from trl_mtgrpo.loss_inputs import ClipRange
+from trl_mtgrpo.improvement.loss_inputs import ClipRange
+from trl_mtgrpo.improvement.measure import MeasuredChange, measure_change
 
 
 CLIP = ClipRange(0.2, 0.28, None, "token")

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trl_mtgrpo.loss_inputs import (
+from trl_mtgrpo.improvement.loss_inputs import (
     BEFORE,
     OLD_LOGPS,
     TRAINED_LOGPS,

@@ -15,7 +15,7 @@ from trl_mtgrpo import (
     Task,
     TaskMixture,
 )
-from trl_mtgrpo.method import build_guard, build_judge, build_sampler, build_weighting, filters_groups
+from trl_mtgrpo.host.method import build_guard, build_judge, build_sampler, build_weighting, filters_groups
 from trl_mtgrpo.sampling import OUTCOMES
 
 

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from trl_mtgrpo.accounting import REASONS, RolloutLedger
-from trl_mtgrpo.metrics import batch_metrics, update_metrics
+from trl_mtgrpo.report.metrics import batch_metrics, update_metrics
+from trl_mtgrpo.sampling.accounting import REASONS, RolloutLedger
 
 
 NAMES = ("easy", "hard")

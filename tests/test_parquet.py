@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from trl_mtgrpo.parquet import tasks_from_parquet
+from trl_mtgrpo.tasks.sources.parquet import tasks_from_parquet
 
 
 def row(source, content, truth, difficulty=2, split="train"):

@@ -13,9 +13,9 @@ import pytest
 
 reasoning_gym = pytest.importorskip("reasoning_gym")
 
-from trl_mtgrpo.mixture import TaskMixture  # noqa: E402
-from trl_mtgrpo.puzzles import source_dataset, source_entry  # noqa: E402
-from trl_mtgrpo.reasoning_gym import (  # noqa: E402
+from trl_mtgrpo.tasks.mixture import TaskMixture  # noqa: E402
+from trl_mtgrpo.tasks.sources.puzzles import source_dataset, source_entry  # noqa: E402
+from trl_mtgrpo.tasks.sources.reasoning_gym import (  # noqa: E402
     EVALUATING,
     EXACT,
     HASH_DEPENDENT,
@@ -225,7 +225,7 @@ def test_the_cache_holds_the_same_rows_and_is_read_again(tmp_path, monkeypatch):
     def must_not_run(*args):
         raise AssertionError("made again")
 
-    monkeypatch.setattr("trl_mtgrpo.puzzles.source_entry", must_not_run)
+    monkeypatch.setattr("trl_mtgrpo.tasks.sources.puzzles.source_entry", must_not_run)
     again = reasoning_gym_task("arc_1d", "easy", 20, 5, cache_dir=tmp_path)
     assert again.train_dataset[:] == cached.train_dataset[:]
 
@@ -339,7 +339,7 @@ def test_an_item_that_comes_out_differently_is_an_error():
 
 def test_items_do_not_depend_on_the_hash_seed_where_it_is_not_asked_for():
     script = (
-        "from trl_mtgrpo.reasoning_gym import reasoning_gym_task as t\n"
+        "from trl_mtgrpo.tasks.sources.reasoning_gym import reasoning_gym_task as t\n"
         "families = ('zebra_puzzles', 'arc_1d', 'countdown', 'ab')\n"
         "print([t(f, train_size=2, eval_size=0).train_dataset[1] for f in families])"
     )

@@ -14,8 +14,8 @@ from transformers import TrainerCallback
 from tests.resume_runs import differences, final_facts, recorded_tasks
 from tests.tiny import contains_digit, rows, tiny_config, tiny_model, tiny_tokenizer, tiny_trainer
 from trl_mtgrpo import MultiTaskGRPOTrainer
-from trl_mtgrpo.checkpoints import last_complete_checkpoint
-from trl_mtgrpo.state import STATE_FILE, MultiTaskState, StateFileError
+from trl_mtgrpo.state.checkpoints import last_complete_checkpoint
+from trl_mtgrpo.state.run_state import STATE_FILE, MultiTaskState, StateFileError
 
 
 def straight_and_resumed(

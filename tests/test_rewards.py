@@ -15,9 +15,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trl_mtgrpo.failures import RewardError, RewardFailures, describe_failures
-from trl_mtgrpo.rewards import AsyncTaskReward, TaskReward, function_name, is_async, merge_rows
-from trl_mtgrpo.time_limit import RewardTimeout, call_within
+from trl_mtgrpo.tasks.failures import RewardError, RewardFailures, describe_failures
+from trl_mtgrpo.tasks.rewards import AsyncTaskReward, TaskReward, function_name, is_async, merge_rows
+from trl_mtgrpo.tasks.time_limit import RewardTimeout, call_within
 
 
 TASK_IDS = [0, 1, 0, 1, 1]

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from trl_mtgrpo.rollouts import Group, Rollout, join_generation, merge_extra_fields, split_generation
+from trl_mtgrpo.rollouts.groups import Group, Rollout, join_generation, merge_extra_fields, split_generation
 
 
 ROWS = [{"prompt": "a"}, {"prompt": "b"}]

@@ -11,7 +11,7 @@ from trl import GRPOConfig
 
 from tests.tiny import contains_a, contains_digit, rows, three_tasks, tiny_config
 from trl_mtgrpo import MultiTaskGRPOConfig, Task
-from trl_mtgrpo.run_plan import RunPlan, plan_run
+from trl_mtgrpo.host.run_plan import RunPlan, plan_run
 
 
 def plan(
@@ -89,7 +89,7 @@ def test_settings_of_the_host_get_the_method_and_keep_their_clip_range(tmp_path:
 
 def test_without_settings_the_folder_is_named_after_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     on_cpu = functools.partial(MultiTaskGRPOConfig, use_cpu=True, bf16=False)
-    monkeypatch.setattr("trl_mtgrpo.run_plan.MultiTaskGRPOConfig", on_cpu)
+    monkeypatch.setattr("trl_mtgrpo.host.run_plan.MultiTaskGRPOConfig", on_cpu)
     found = plan_run("org/some-model", None, None, None, None, three_tasks(), {})
     assert found.settings.output_dir == "some-model-MT-GRPO"
     model = SimpleNamespace(config=SimpleNamespace(_name_or_path="org/other"))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trl_mtgrpo.signals import RewardAverage, mix_distance, summarize_accuracy, task_means
+from trl_mtgrpo.weighting.signals import RewardAverage, mix_distance, summarize_accuracy, task_means
 
 
 NAN = float("nan")

@@ -9,7 +9,7 @@ from tiny import three_tasks, tiny_config, tiny_model, tiny_tokenizer
 
 from trl_mtgrpo import MultiTaskGRPOTrainer
 from trl_mtgrpo.__main__ import main
-from trl_mtgrpo.forecast import POLICIES, RunOutline, forecast
+from trl_mtgrpo.report.forecast import POLICIES, RunOutline, forecast
 
 
 def guessed(**changes: object) -> RunOutline:

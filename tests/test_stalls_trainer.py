@@ -12,7 +12,7 @@ from trl_mtgrpo import MultiTaskGRPOTrainer, Task
 
 
 # From this module the warnings of a run come.
-REPORTER = "trl_mtgrpo.reporting"
+REPORTER = "trl_mtgrpo.report.reporting"
 
 # What a broken task's reward answers for every completion, whether the task says what correct means, and the advice.
 BROKEN: dict[str, tuple[float | None, bool, str]] = {

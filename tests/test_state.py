@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trl_mtgrpo.accounting import REASONS, RolloutLedger
-from trl_mtgrpo.rollouts import Group, Rollout
-from trl_mtgrpo.state import (
+from trl_mtgrpo.rollouts.groups import Group, Rollout
+from trl_mtgrpo.sampling.accounting import REASONS, RolloutLedger
+from trl_mtgrpo.state.run_state import (
     SCHEMA,
     MultiTaskState,
     StateFileError,

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trl_mtgrpo.surrogate import sequence_surrogate
+from trl_mtgrpo.improvement.surrogate import sequence_surrogate
 
 
 def surrogate(

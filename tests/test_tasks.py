@@ -9,9 +9,9 @@ from datasets import Dataset, IterableDataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trl_mtgrpo.mixture import TaskMixture
-from trl_mtgrpo.rewards import AsyncTaskReward
-from trl_mtgrpo.tasks import Task
+from trl_mtgrpo.tasks.mixture import TaskMixture
+from trl_mtgrpo.tasks.rewards import AsyncTaskReward
+from trl_mtgrpo.tasks.task import Task
 
 
 NAN = math.nan

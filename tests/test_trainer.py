@@ -23,10 +23,10 @@ from tests.tiny import (
     tiny_trainer,
 )
 from trl_mtgrpo import FixedWeighting, MultiTaskGRPOTrainer, Task, TaskSignal, WeightingState
-from trl_mtgrpo.accounting import REASONS
-from trl_mtgrpo.failures import RewardError
-from trl_mtgrpo.reporting import NothingToLearnError
-from trl_mtgrpo.rollouts import COMPLETION_IDS, PROMPT_IDS, Group
+from trl_mtgrpo.report.reporting import NothingToLearnError
+from trl_mtgrpo.rollouts.groups import COMPLETION_IDS, PROMPT_IDS, Group
+from trl_mtgrpo.sampling.accounting import REASONS
+from trl_mtgrpo.tasks.failures import RewardError
 
 
 FOUR_STEPS = {"per_device_train_batch_size": 4, "steps_per_generation": 4}

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from tests.distributed.launching import HERE, _free_port
 from tests.resume_runs import differences
 from tests.tiny import tiny_model
-from trl_mtgrpo.state import STATE_FILE
+from trl_mtgrpo.state.run_state import STATE_FILE
 
 
 def launched(launcher: str, folder: Path, *arguments: str) -> list[dict[str, Any]]:

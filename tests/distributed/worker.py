@@ -11,7 +11,7 @@ from peft import LoraConfig
 
 from tests.tiny import contains_a, contains_digit, contains_lower, rows, tiny_config, tiny_tokenizer
 from trl_mtgrpo import MultiTaskGRPOTrainer, Task
-from trl_mtgrpo.rewards import RewardError
+from trl_mtgrpo.tasks.rewards import RewardError
 
 
 RANK = int(os.environ["RANK"])

@@ -12,9 +12,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from tests.fake_runs import FakePolicy, collector, mixture, step
 from tests.fuzz.cases import CASES
 from trl_mtgrpo import ImprovementAwareWeighting, RatioPreservingSampler, TaskSignal
-from trl_mtgrpo.resuming import change_tasks
-from trl_mtgrpo.rollouts import Group
-from trl_mtgrpo.state import MultiTaskState, start_state
+from trl_mtgrpo.rollouts.groups import Group
+from trl_mtgrpo.state.resuming import change_tasks
+from trl_mtgrpo.state.run_state import MultiTaskState, start_state
 
 
 rates = st.sampled_from([0.0, 0.02, 0.1, 0.5, 0.9, 1.0])

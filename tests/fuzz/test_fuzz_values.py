@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from tests.fuzz.cases import CASES
 from trl_mtgrpo import MultiTaskGRPOConfig, RatioPreservingSampler
-from trl_mtgrpo.accounting import REASONS, RolloutLedger
-from trl_mtgrpo.config import check_settings
-from trl_mtgrpo.rollouts import Group, join_generation, split_generation
+from trl_mtgrpo.host.config import check_settings
+from trl_mtgrpo.rollouts.groups import Group, join_generation, split_generation
 from trl_mtgrpo.sampling import AcceptanceEstimate, IndexStream
-from trl_mtgrpo.signals import RewardAverage, mix_distance
-from trl_mtgrpo.state import StateFileError, read_state, start_state, write_state
+from trl_mtgrpo.sampling.accounting import REASONS, RolloutLedger
+from trl_mtgrpo.state.run_state import StateFileError, read_state, start_state, write_state
 from trl_mtgrpo.weighting import ImprovementAwareWeighting
+from trl_mtgrpo.weighting.signals import RewardAverage, mix_distance
 
 
 COUNTS = st.integers(0, 50)

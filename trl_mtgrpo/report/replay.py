@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ..forecast import RunOutline
 from .curves import Vector
+from .forecast import RunOutline
 from .runs import Run
 
 

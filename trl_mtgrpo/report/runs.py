@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..accounting import RolloutLedger
-from ..state import STATE_FILE, read_state_file
+from ..sampling.accounting import RolloutLedger
+from ..state.run_state import STATE_FILE, read_state_file
 from .curves import Curve, carried_forward, smoothed
 
 

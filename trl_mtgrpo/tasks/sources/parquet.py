@@ -7,9 +7,9 @@ from typing import Any
 import pyarrow.parquet as pq
 from datasets import Dataset
 
-from .answers import BoxedReward, is_countdown_solution, is_same_text
-from .rewards import RewardFunc
-from .tasks import Task
+from ..answers import BoxedReward, is_countdown_solution, is_same_text
+from ..rewards import RewardFunc
+from ..task import Task
 
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]

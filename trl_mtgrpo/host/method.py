@@ -6,11 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .collector import Judge
-from .config import MultiTaskGRPOConfig
-from .mixture import TaskMixture
-from .sampling import RatioPreservingSampler, group_outcomes
-from .weighting import (
+from ..rollouts.collector import Judge
+from ..sampling import RatioPreservingSampler, group_outcomes
+from ..tasks.mixture import TaskMixture
+from ..weighting import (
     FixedWeighting,
     ImprovementAwareWeighting,
     PlateauGuard,
@@ -18,6 +17,7 @@ from .weighting import (
     SelfEvolvingCurriculum,
     TaskWeighting,
 )
+from .config import MultiTaskGRPOConfig
 
 
 GroupFilter = Callable[[NDArray[np.float64]], NDArray[np.bool_]]

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .accounting import REASONS, RolloutLedger
-from .sampling import OUTCOMES, AcceptanceEstimate, StallState
-from .signals import RewardAverage
-from .state import MultiTaskState, check_carried, check_num_rows, check_task_names, read_state
-from .weighting import FixedWeighting, GuardState, TaskWeighting, WeightingState
+from ..sampling import OUTCOMES, AcceptanceEstimate, StallState
+from ..sampling.accounting import REASONS, RolloutLedger
+from ..weighting import FixedWeighting, GuardState, TaskWeighting, WeightingState
+from ..weighting.signals import RewardAverage
+from .run_state import MultiTaskState, check_carried, check_num_rows, check_task_names, read_state
 
 
 logger = logging.getLogger(__name__)

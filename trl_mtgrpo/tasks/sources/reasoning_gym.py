@@ -9,9 +9,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from .answers import BoxedReward, is_countdown_solution, is_same_text
+from ..answers import BoxedReward, is_countdown_solution, is_same_text
+from ..task import Task
 from .puzzles import PuzzleRows, answer_text, rows_dataset, source_dataset, source_entry
-from .tasks import Task
 
 
 # The levels of the paper's experiments, recovered from its data.

@@ -10,11 +10,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .accounting import REASONS, RolloutLedger
-from .distributed import Ranks
-from .mixture import TaskMixture
-from .rollouts import Group, Rollout
-from .sampling import (
+from ..host.distributed import Ranks
+from ..host.task_sampler import TaskAwareSampler
+from ..sampling import (
     OUTCOMES,
     BatchLedger,
     RatioPreservingSampler,
@@ -22,9 +20,11 @@ from .sampling import (
     shares_without_refill,
     unsolved_shares,
 )
-from .signals import task_means
-from .state import MultiTaskState
-from .task_sampler import TaskAwareSampler
+from ..sampling.accounting import REASONS, RolloutLedger
+from ..state.run_state import MultiTaskState
+from ..tasks.mixture import TaskMixture
+from ..weighting.signals import task_means
+from .groups import Group, Rollout
 
 
 class Generated(NamedTuple):

@@ -6,7 +6,7 @@ import re
 import zipfile
 from pathlib import Path
 
-from .state import STATE_FILE, StateFileError, read_state_file
+from .run_state import STATE_FILE, StateFileError, read_state_file
 
 
 logger = logging.getLogger(__name__)

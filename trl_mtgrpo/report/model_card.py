@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .config import MultiTaskGRPOConfig
+from ..host.config import MultiTaskGRPOConfig
 
 
 _MEANINGS = {

@@ -16,7 +16,7 @@ from torch import nn
 from .failures import RewardFailures
 from .prompts import kind_name, rows_by_task
 from .rewards import AsyncTaskReward, RewardFunc, TaskReward, function_name, is_async
-from .tasks import AnyReward, Task
+from .task import AnyReward, Task
 
 
 class TaskMixture:

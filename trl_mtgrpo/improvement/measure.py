@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .distributed import Ranks
+from ..host.distributed import Ranks
 from .loss_inputs import BEFORE, IS_MEASURED, OLD_LOGPS, TASK_IDS, TRAINED_LOGPS, ClipRange, Inputs, loss_mask
 from .surrogate import sequence_surrogate
 

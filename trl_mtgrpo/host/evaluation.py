@@ -8,10 +8,10 @@ import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
 
+from ..tasks.mixture import TaskMixture
+from ..tasks.prompts import rows_by_task
+from ..weighting.signals import summarize_accuracy, task_means
 from .config import MultiTaskGRPOConfig
-from .mixture import TaskMixture
-from .prompts import rows_by_task
-from .signals import summarize_accuracy, task_means
 
 
 class TaskEvaluation:

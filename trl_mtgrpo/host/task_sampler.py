@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
-from .sampling import IndexStream
+from ..sampling import IndexStream
 
 
 class TaskAwareSampler(Sampler[int]):

@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from .collector import CollectedBatch
-from .sampling import OUTCOMES
-from .signals import mix_distance
+from ..rollouts.collector import CollectedBatch
+from ..sampling import OUTCOMES
+from ..weighting.signals import mix_distance
 
 
 Metrics = dict[str, float]

@@ -19,32 +19,32 @@ from transformers import PreTrainedModel
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
 from trl import GRPOConfig, GRPOTrainer
 
+from ..improvement.loss_inputs import ClipRange, add_behaviour_policy, record_forward
+from ..improvement.measure import MeasuredChange, measure_change
+from ..improvement.weight_updates import BatchSignal, TrainedBatch, WeightUpdater, mark_rows
+from ..report.display import TaskTableCallback
+from ..report.metrics import batch_metrics
+from ..report.model_card import extend_model_card, multi_task_section
+from ..report.reporting import RunReporter
+from ..rollouts.collector import BatchCollector, CollectedBatch, Generated
+from ..rollouts.groups import COMPLETION_IDS, COMPLETIONS, Group, merge_extra_fields, split_generation
+from ..sampling import RatioPreservingSampler, StallDoctor
+from ..state.checkpoints import begin_checkpoint, find_checkpoint
+from ..state.resuming import resume_state
+from ..state.run_state import STATE_FILE, start_state, write_state
+from ..tasks.failures import RewardError, describe_failures
+from ..tasks.rewards import merge_rows
+from ..tasks.task import Task
+from ..weighting import PlateauGuard, TaskWeighting
 from .behaviour import with_behaviour_policy
 from .callbacks import TaskWeightCallback
-from .checkpoints import begin_checkpoint, find_checkpoint
-from .collector import BatchCollector, CollectedBatch, Generated
 from .contract import check_host
-from .display import TaskTableCallback
 from .distributed import Ranks
 from .evaluation import TaskEvaluation, check_evaluation_rows, evaluation_rows, name_evaluation
-from .failures import RewardError, describe_failures
-from .improvement import MeasuredChange, measure_change
-from .loss_inputs import ClipRange, add_behaviour_policy, record_forward
 from .method import GroupFilter, build_guard, build_judge, build_sampler, build_weighting, filters_groups
-from .metrics import batch_metrics
-from .model_card import extend_model_card, multi_task_section
 from .replay import Replay, build_replay
-from .reporting import RunReporter
-from .resuming import resume_state
-from .rewards import merge_rows
-from .rollouts import COMPLETION_IDS, COMPLETIONS, Group, merge_extra_fields, split_generation
 from .run_plan import plan_run
-from .sampling import RatioPreservingSampler, StallDoctor
-from .state import STATE_FILE, start_state, write_state
 from .task_sampler import TaskAwareSampler
-from .tasks import Task
-from .weight_updates import BatchSignal, TrainedBatch, WeightUpdater, mark_rows
-from .weighting import PlateauGuard, TaskWeighting
 
 
 class MultiTaskGRPOTrainer(GRPOTrainer):

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .accounting import RolloutLedger
-from .rollouts import Group
-from .sampling import AcceptanceEstimate, StallDoctor, StallState
-from .signals import RewardAverage
-from .weighting import GuardState, PlateauGuard, TaskWeighting, WeightingState
+from ..rollouts.groups import Group
+from ..sampling import AcceptanceEstimate, StallDoctor, StallState
+from ..sampling.accounting import RolloutLedger
+from ..weighting import GuardState, PlateauGuard, TaskWeighting, WeightingState
+from ..weighting.signals import RewardAverage
 
 
 SCHEMA = 4

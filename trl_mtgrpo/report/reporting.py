@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from .accounting import format_ledger
-from .collector import CollectedBatch
-from .failures import RewardFailure
-from .sampling import StallDoctor
-from .state import MultiTaskState
+from ..rollouts.collector import CollectedBatch
+from ..sampling import StallDoctor
+from ..sampling.accounting import format_ledger
+from ..state.run_state import MultiTaskState
+from ..tasks.failures import RewardFailure
 
 
 logger = logging.getLogger(__name__)

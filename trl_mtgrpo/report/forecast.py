@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .sampling import RatioPreservingSampler, SimulationResult, StallDoctor, simulate
+from ..sampling import RatioPreservingSampler, SimulationResult, StallDoctor, simulate
 
 
 Vector = NDArray[np.float64]

@@ -7,14 +7,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .collector import CollectedBatch
-from .config import MultiTaskGRPOConfig
-from .distributed import Ranks
-from .improvement import MeasuredChange
-from .loss_inputs import IS_MEASURED, TASK_IDS, Inputs, measured_groups
-from .metrics import Metrics, update_metrics
-from .state import MultiTaskState
-from .weighting import (
+from ..host.config import MultiTaskGRPOConfig
+from ..host.distributed import Ranks
+from ..report.metrics import Metrics, update_metrics
+from ..rollouts.collector import CollectedBatch
+from ..state.run_state import MultiTaskState
+from ..weighting import (
     FixedWeighting,
     PlateauGuard,
     RewardOnlyWeighting,
@@ -22,6 +20,8 @@ from .weighting import (
     TaskSignal,
     TaskWeighting,
 )
+from .loss_inputs import IS_MEASURED, TASK_IDS, Inputs, measured_groups
+from .measure import MeasuredChange
 
 
 class BatchSignal(NamedTuple):

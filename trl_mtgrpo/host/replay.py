@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from .collector import CollectedBatch
+from ..rollouts.collector import CollectedBatch
+from ..rollouts.groups import Group, Rollout, join_generation
 from .distributed import Ranks
-from .rollouts import Group, Rollout, join_generation
 
 
 class Replay(NamedTuple):

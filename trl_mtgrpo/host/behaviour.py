@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from ..improvement.measure import Forward
+from ..rollouts.groups import COMPLETION_IDS, LOGPROBS, PROMPT_IDS, Group, Rollout
 from .distributed import Ranks
-from .improvement import Forward
-from .rollouts import COMPLETION_IDS, LOGPROBS, PROMPT_IDS, Group, Rollout
 
 
 def with_behaviour_policy(

@@ -11,10 +11,10 @@ from datasets import Dataset
 from transformers import PreTrainedModel
 from trl import GRPOConfig
 
+from ..tasks.mixture import TaskMixture
+from ..tasks.task import Task
 from .config import METHODS, MultiTaskGRPOConfig
 from .evaluation import with_evaluation_sets
-from .mixture import TaskMixture
-from .tasks import Task
 
 
 logger = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .sampling import OUTCOMES
+from . import OUTCOMES
 
 
 Counts = NDArray[np.int64]

@@ -1,0 +1,1 @@
+"""The only room that knows TRL: settings, ranks and the trainer."""

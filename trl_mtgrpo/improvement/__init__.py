@@ -1,0 +1,1 @@
+"""What an update improved, and how the task weights hear of it."""

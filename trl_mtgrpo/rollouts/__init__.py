@@ -1,0 +1,1 @@
+"""One generation batch: what is drawn, generated, kept and trained."""

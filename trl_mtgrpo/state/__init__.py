@@ -1,0 +1,1 @@
+"""Everything that survives between steps, and its files."""

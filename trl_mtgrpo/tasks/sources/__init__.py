@@ -1,0 +1,1 @@
+"""Functions that return a [`Task`] from data of a known form."""
