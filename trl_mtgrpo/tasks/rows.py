@@ -17,14 +17,14 @@ class TaskRow(NamedTuple):
     Args:
         task_id (`int`):
             Position of the task in the mixture.
-        index (`int`):
+        row (`int`):
             Row of the task's dataset; -1 for a row that came from elsewhere.
         columns (`dict[str, Any]`):
             The task's own columns, as its dataset gives them, `prompt` included.
     """
 
     task_id: int
-    index: int
+    row: int
     columns: Mapping[str, Any]
 
     def for_host(self, **more: Any) -> dict[str, Any]:
