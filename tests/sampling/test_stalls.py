@@ -98,7 +98,7 @@ def test_a_dead_task_costs_little_and_the_others_fill_the_batch():
     state, spent, full = doctor.init(3), 0, 0
     for _ in range(100):
         weights = doctor.adjust(np.array([0.6, 0.2, 0.2]), state)
-        ledger = sampler.open(weights, rng, probes=doctor.probes(state))
+        ledger = sampler.open(weights, rng).with_context(probes=doctor.probes(state))
         while (request := sampler.plan(ledger, np.array([0.1, 0.6, 0.6]), rng)) is not None:
             ledger = ledger.record(request, rng.binomial(request, acceptance))
         outcomes = np.zeros((3, len(OUTCOMES)), dtype=int)

@@ -124,7 +124,7 @@ def simulate(
         tokens_per_group (`numpy.ndarray` of shape `(K,)`, *optional*, defaults to ones):
             Tokens of a group of each task.
         doctor ([`StallDoctor`], *optional*):
-            Takes the share of tasks that yield nothing, as the trainer's does. Needs a [`RatioPreservingSampler`].
+            Takes the share of tasks that yield nothing, as the trainer's does.
 
     Returns:
         [`SimulationResult`]
@@ -169,17 +169,11 @@ def simulate(
     for step in range(num_steps):
         rng = np.random.default_rng([seed, step])
         wanted = weights[step] if doctor is None else doctor.adjust(weights[step], stalls)
-        if isinstance(sampler, RatioPreservingSampler):
-            ledger = sampler.open(
-                wanted,
-                rng,
-                carried=kept.sum(axis=0),
-                probes=None if doctor is None else doctor.probes(stalls),
-                # As in training, a task's cost is known once a group of it was generated.
-                tokens_per_group=np.where(seen, tokens, np.nan),
-            )
-        else:
-            ledger = sampler.open(wanted, rng, carried=kept.sum(axis=0))
+        ledger = sampler.open(wanted, rng, carried=kept.sum(axis=0)).with_context(
+            probes=None if doctor is None else doctor.probes(stalls),
+            # As in training, a task's cost is known once a group of it was generated.
+            tokens_per_group=np.where(seen, tokens, np.nan),
+        )
         while (request := sampler.plan(ledger, estimate, rng)) is not None:
             accepted = rng.binomial(request, rates[step])
             ledger = ledger.record(generated=request, accepted=accepted, tokens=request * tokens)

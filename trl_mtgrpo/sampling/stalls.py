@@ -135,7 +135,7 @@ class StallDoctor:
         return rest / total if total > 0 else weights
 
     def probes(self, state: StallState) -> NDArray[np.int64]:
-        """Groups to try in this step beside the desired ones, shape `(K,)`, for `RatioPreservingSampler.open`."""
+        """Groups to try in this step beside the desired ones, shape `(K,)`, for `BatchLedger.with_context`."""
         due = state.stalled & (state.stalled_steps % self.probe_interval == 0)
         return np.where(due & ~state.stalled.all(), self.probe_groups, 0)
 
