@@ -31,7 +31,7 @@ _HOME = {
     "has_mixed_correctness": "sampling",
     "has_reward_variance": "sampling",
     "reasoning_gym_task": "tasks.sources.reasoning_gym",
-    "simulate": "sampling",
+    "simulate": "rollouts",
 }
 
 __all__ = ["__version__", *sorted(_HOME)]

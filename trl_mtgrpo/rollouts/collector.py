@@ -17,8 +17,7 @@ from ..sampling import (
     BatchLedger,
     RatioPreservingSampler,
     StallDoctor,
-    shares_without_refill,
-    unsolved_shares,
+    batch_shares,
 )
 from ..sampling.accounting import REASONS, RolloutLedger
 from ..state.run_state import MultiTaskState
@@ -134,7 +133,7 @@ class BatchCollector:
         reward_ema (`float`):
             Factor of the accuracy average.
         solved_discount (`float`):
-            How far solved groups shrink a task's share of the batch, see [`unsolved_shares`].
+            How far solved groups shrink a task's share of the batch, see [`batch_shares`].
         seed (`int`):
             Seed shared by all ranks.
         groups_per_call (`int`):
@@ -184,15 +183,16 @@ class BatchCollector:
         rng = np.random.default_rng([self.seed, state.generation])
         num_tasks = self.mixture.num_tasks
         cost = state.tokens.generated / np.maximum(state.groups.generated, 1)
-        held = state.guard.held
-        # A held task loses all that is filtered, in the second line, so that the first leaves its solved groups alone.
-        unsolved = replace(state.unsolved, filtered=np.where(held, 0.0, state.unsolved.filtered))
-        shares = unsolved_shares(weights, unsolved, self.solved_discount)
-        shares = shares_without_refill(shares, held, state.acceptance)
-        ledger = self.sampler.open(
-            self.doctor.adjust(shares, state.stalls) if self.doctor else shares,
-            rng,
-            carried=_count(state.carried, num_tasks),
+        shares = batch_shares(
+            weights,
+            unsolved=state.unsolved,
+            acceptance=state.acceptance,
+            held=state.guard.held,
+            stalls=state.stalls,
+            doctor=self.doctor,
+            discount=self.solved_discount,
+        )
+        ledger = self.sampler.open(shares, rng, carried=_count(state.carried, num_tasks)).with_context(
             probes=self.doctor.probes(state.stalls) if self.doctor else None,
             # Before a task was generated its groups are taken to be as long as they can be.
             tokens_per_group=np.where(state.groups.generated > 0, cost, self.max_group_tokens),

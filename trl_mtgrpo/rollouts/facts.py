@@ -85,9 +85,10 @@ class GroupFacts:
     @classmethod
     def join(cls, facts: "Sequence[GroupFacts]") -> "GroupFacts":
         """The groups of several, one after another; at least one is needed."""
-        if len(facts) == 1:
-            return facts[0]
-        return cls(*(np.concatenate([getattr(part, name) for part in facts]) for name in _NAMES))
+        some = [part for part in facts if len(part)] or facts[:1]
+        if len(some) == 1:
+            return some[0]
+        return cls(*(np.concatenate([getattr(part, name) for part in some]) for name in _NAMES))
 
     def select(self, index: NDArray[np.int64] | NDArray[np.bool_]) -> "GroupFacts":
         """The groups at `index`, in its order."""

@@ -98,7 +98,7 @@ class Judge:
             # Without a reward a member says nothing, whatever an outcome function says of it.
             scored = np.where(np.isnan(reward[mine])[:, :, None], np.nan, parts[mine])
             if self.has_outcome[k]:
-                options |= {"success": success[mine], "require_mixed": self.strict}
+                options |= {"correct": success[mine], "require_mixed": self.strict}
             outcome[mine] = group_outcomes(scored, **options)
         accepted = outcome == 0
         if self.group_filter is not None:

@@ -261,22 +261,23 @@ class BatchLoop:
         left = np.ones(len(stock), dtype=bool)
         left[chosen] = False
         young = left & (state.generation + 1 - stock.generation <= self.max_surplus_age)
-        expired, surplus = stock.select(left & ~young), stock.select(young)
+        surplus = stock.select(young)
         num_groups = int(ledger.desired.sum()) if self.num_groups is None else self.num_groups
         batch = _filled(trained, generated, num_groups - len(trained), rng)
+        rejected = ~generated.accepted
 
-        kind = np.where(generated.accepted, -1, generated.outcome)
-        outcomes = _by_outcome(generated.task, generated.outcome, num_tasks, len(OUTCOMES))
-        reasons = [generated.select(kind == OUTCOMES.index(reason)) for reason in REASONS]
-
-        def books(count: Callable[[GroupFacts], NDArray[np.int64]]) -> RolloutLedger:
+        def books(of: Callable[[GroupFacts], NDArray[Any] | None]) -> RolloutLedger:
+            """The step in units of `of`, per task."""
+            made, kept = of(generated), of(stock)
+            lost = made if made is None else made[rejected]
+            filtered = _tally(generated.task[rejected], generated.outcome[rejected], lost, num_tasks)
             return RolloutLedger(
-                carried_in=count(carried),
-                generated=count(generated),
-                trained=count(trained),
-                filtered=np.stack([count(rejected) for rejected in reasons], axis=1),
-                expired=count(expired),
-                carried_out=count(surplus),
+                carried_in=_sums(carried.task, of(carried), num_tasks),
+                generated=_sums(generated.task, made, num_tasks),
+                trained=_sums(trained.task, of(trained), num_tasks),
+                filtered=filtered[:, _REASONS],
+                expired=_sums(stock.task[left & ~young], kept if kept is None else kept[left & ~young], num_tasks),
+                carried_out=_sums(surplus.task, of(surplus), num_tasks),
             )
 
         return CollectedBatch(
@@ -284,10 +285,10 @@ class BatchLoop:
             is_filler=np.arange(num_groups) >= len(trained),
             surplus=surplus,
             plan=ledger,
-            group_ledger=books(lambda facts: facts.counts(num_tasks)),
-            token_ledger=books(lambda facts: facts.token_counts(num_tasks)),
+            group_ledger=books(lambda facts: None),
+            token_ledger=books(lambda facts: facts.tokens),
             generated=generated,
-            outcomes=outcomes,
+            outcomes=_tally(generated.task, generated.outcome, None, num_tasks),
         )
 
 
@@ -303,11 +304,18 @@ def _filled(trained: GroupFacts, generated: GroupFacts, missing: int, rng: np.ra
 
 
 _SOLVED = OUTCOMES.index("solved")
+_REASONS = [OUTCOMES.index(reason) for reason in REASONS]
 
 
-def _by_outcome(
-    task: NDArray[np.int64], outcome: NDArray[np.int64], num_tasks: int, num_outcomes: int
+def _sums(task: NDArray[np.int64], values: NDArray[Any] | None, num_tasks: int) -> NDArray[np.int64]:
+    """Sum of `values` per task, or the number of entries, shape `(K,)`."""
+    sums = np.bincount(task, weights=values, minlength=num_tasks)
+    return sums if values is None else sums.astype(values.dtype)
+
+
+def _tally(
+    task: NDArray[np.int64], outcome: NDArray[np.int64], values: NDArray[Any] | None, num_tasks: int
 ) -> NDArray[np.int64]:
-    """Groups per task and outcome, shape `(K, num_outcomes)`."""
-    counts = np.bincount(task * num_outcomes + outcome, minlength=num_tasks * num_outcomes)
-    return counts.reshape(num_tasks, num_outcomes)
+    """The same per task and outcome, shape `(K, len(OUTCOMES))`."""
+    size = len(OUTCOMES)
+    return _sums(task * size + outcome, values, num_tasks * size).reshape(num_tasks, size)

@@ -153,8 +153,8 @@ class SimulatedRollouts:
             accepted=keep,
             reward=nothing,
             success=nothing,
-            parts=nothing.reshape(-1, 0, 0),
-            place=nothing.reshape(-1, 0, 2),
+            parts=np.zeros((task.size, 0, 0), dtype=np.float32),
+            place=np.zeros((task.size, 0, 2), dtype=np.int64),
         )
 
 

@@ -31,7 +31,7 @@ class RolloutLedger:
         trained (`np.ndarray`):
             Groups in the loss, shape `(K,)`.
         filtered (`np.ndarray`):
-            Groups without a gradient by reason, shape `(K, 5)` in the order of `REASONS`.
+            Groups without a gradient by reason, shape `(K, len(REASONS))` in the order of `REASONS`.
         expired (`np.ndarray`):
             Accepted groups that grew too old, shape `(K,)`.
         carried_out (`np.ndarray`):
@@ -79,8 +79,15 @@ class RolloutLedger:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "RolloutLedger":
         ledger = {f.name: np.array(value[f.name], dtype=np.int64) for f in fields(cls)}
-        ledger["filtered"] = ledger["filtered"].reshape(-1, len(REASONS))
+        ledger["filtered"] = _all_reasons(ledger["filtered"], ledger["generated"].size)
         return cls(**ledger)
+
+
+def _all_reasons(filtered: Counts, num_tasks: int) -> Counts:
+    """`filtered` with a column per reason: reasons that the writer did not know are 0, the last stays the last."""
+    known = filtered.reshape(num_tasks, -1) if num_tasks else filtered.reshape(0, len(REASONS))
+    missing = np.zeros((num_tasks, len(REASONS) - known.shape[1]), dtype=np.int64)
+    return np.concatenate([known[:, :-1], missing, known[:, -1:]], axis=1)
 
 
 def format_ledger(names: tuple[str, ...], groups: RolloutLedger, tokens: RolloutLedger) -> str:

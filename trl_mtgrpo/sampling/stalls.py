@@ -15,6 +15,7 @@ ADVICE = {
     "failed": "No rollout is correct: give it easier prompts, more rollouts per prompt, or a warm start.",
     "constant": "Rewards do not differ within a prompt: check the reward function, or sample with more variety.",
     "unscored": "The reward function gives no scores: check that it can read the answers.",
+    "masked": "Nothing that it writes enters the loss: allow longer completions, or check the masks.",
 }
 
 
@@ -25,7 +26,7 @@ class StallState:
 
     Args:
         empty_steps (`numpy.ndarray` of `int`, shape `(K,)`): Steps in which it was generated and nothing was accepted.
-        outcomes (`numpy.ndarray` of `int`, shape `(K, 5)`): Groups by outcome, in the order of `OUTCOMES`.
+        outcomes (`numpy.ndarray` of `int`, shape `(K, len(OUTCOMES))`): Groups by outcome, in the order of `OUTCOMES`.
         stalled_steps (`numpy.ndarray` of `int`, shape `(K,)`): Steps since it was found stalled; 0 if it is not.
     """
 
@@ -39,7 +40,7 @@ class StallState:
         return self.stalled_steps > 0
 
     def causes(self) -> list[str | None]:
-        """Most frequent outcome of each stalled task: "solved", "failed", "constant" or "unscored"; else `None`."""
+        """Most frequent outcome of each stalled task, a name of `OUTCOMES`; `None` for the others."""
         names = [OUTCOMES[1 + int(row[1:].argmax())] for row in self.outcomes]
         return [name if stalled else None for name, stalled in zip(names, self.stalled, strict=True)]
 
@@ -56,7 +57,12 @@ class StallState:
                 f"`StallState` must be read from the fields {sorted(expected)}, got {sorted(data)}. Load a checkpoint "
                 "written by this version."
             )
-        return cls(**{name: np.array(data[name], dtype=np.int64) for name in expected})
+        values = {name: np.array(data[name], dtype=np.int64) for name in expected}
+        # Outcomes that the writer did not know were never seen.
+        seen = values["outcomes"].reshape(values["empty_steps"].size, -1)
+        missing = max(len(OUTCOMES) - seen.shape[1], 0)
+        values["outcomes"] = np.pad(seen, ((0, 0), (0, missing)))
+        return cls(**values)
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,7 @@ class StallDoctor:
     >>> import numpy as np
     >>> from trl_mtgrpo.sampling import StallDoctor
     >>> doctor = StallDoctor(patience=1, min_groups=8)
-    >>> outcomes = np.array([[4, 2, 2, 0, 0], [0, 0, 8, 0, 0]])
+    >>> outcomes = np.array([[4, 2, 2, 0, 0, 0], [0, 0, 8, 0, 0, 0]])
     >>> state = doctor.update(outcomes, doctor.init(num_tasks=2))
     >>> state.causes(), doctor.adjust(np.array([0.5, 0.5]), state).tolist()
     ([None, 'failed'], [1.0, 0.0])
@@ -118,7 +124,7 @@ class StallDoctor:
         The state after a step.
 
         Args:
-            outcomes (`numpy.ndarray` of `int`, shape `(K, 5)`):
+            outcomes (`numpy.ndarray` of `int`, shape `(K, len(OUTCOMES))`):
                 Groups generated in the step by outcome, in the order of `OUTCOMES`; the first column is the accepted.
         """
         accepted = outcomes[:, 0] > 0
@@ -135,7 +141,7 @@ class StallDoctor:
         return rest / total if total > 0 else weights
 
     def probes(self, state: StallState) -> NDArray[np.int64]:
-        """Groups to try in this step beside the desired ones, shape `(K,)`, for `RatioPreservingSampler.open`."""
+        """Groups to try in this step beside the desired ones, shape `(K,)`, for `BatchLedger.with_context`."""
         due = state.stalled & (state.stalled_steps % self.probe_interval == 0)
         return np.where(due & ~state.stalled.all(), self.probe_groups, 0)
 
