@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..tasks.mixture import TaskMixture
 from ..tasks.prompts import rows_by_task
 from ..weighting.signals import summarize_accuracy, task_means
-from .config import MultiTaskGRPOConfig
+from .settings import Settings
 
 
 class TaskEvaluation:
@@ -138,9 +138,7 @@ def name_evaluation(metrics: MutableMapping[str, list[float]], prefix: str) -> N
             metrics[f"{name}_{key}"] = metrics.pop(key)
 
 
-def with_evaluation_sets(
-    mixture: TaskMixture, datasets: Mapping[str, Dataset], settings: MultiTaskGRPOConfig
-) -> TaskMixture:
+def with_evaluation_sets(mixture: TaskMixture, datasets: Mapping[str, Dataset], settings: Settings) -> TaskMixture:
     """
     The same tasks with evaluation sets given by name.
 
@@ -149,7 +147,7 @@ def with_evaluation_sets(
             The tasks.
         datasets (`dict[str, Dataset]`):
             Evaluation rows by task name; a task may be absent.
-        settings ([`MultiTaskGRPOConfig`]):
+        settings ([`Settings`]):
             The run's settings.
 
     Returns:

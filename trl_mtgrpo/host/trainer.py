@@ -41,7 +41,7 @@ from .callbacks import TaskWeightCallback
 from .contract import check_host
 from .distributed import Ranks
 from .evaluation import TaskEvaluation, check_evaluation_rows, evaluation_rows, name_evaluation
-from .method import GroupFilter, build_guard, build_judge, build_sampler, build_weighting, filters_groups
+from .method import GroupFilter, build_guard, build_judge, build_sampler, build_weighting, surplus_age
 from .replay import Replay, build_replay
 from .run_plan import plan_run
 from .task_sampler import TaskAwareSampler
@@ -138,14 +138,17 @@ class MultiTaskGRPOTrainer(GRPOTrainer):
         **kwargs: Any,
     ) -> None:
         check_host()
-        plan = plan_run(model, reward_funcs, args, train_dataset, eval_dataset, tasks, kwargs)
+        plan = plan_run(
+            model, reward_funcs, args, train_dataset, eval_dataset, tasks, kwargs, group_filter is not None
+        )
         self.settings, self.mixture, self._trains_host_rows = plan.settings, plan.mixture, plan.trains_host_rows
         self._replay: Replay | None = None
         self._queued: BatchSignal | None = None
         self._open_micro_batch: dict[str, Any] | None = None
         self._evaluation: TaskEvaluation | None = None
         self._baseline_accuracy = baseline_accuracy
-        super().__init__(model=model, args=plan.settings, **plan.host_arguments, **kwargs)
+        super().__init__(model=model, args=plan.args, **plan.host_arguments, **kwargs)
+        self.epsilon_high = plan.settings.epsilon_high
         if self.mixture is not None:
             self._build_method(weighting, sampler, group_filter, guard)
 
@@ -157,31 +160,32 @@ class MultiTaskGRPOTrainer(GRPOTrainer):
         guard: PlateauGuard | None,
     ) -> None:
         settings, names, generations = self.settings, self.mixture.names, self.num_generations
-        num_groups = settings.generation_batch_size // generations
+        num_groups = self.args.generation_batch_size // generations
         self._ranks = Ranks(self.accelerator)
-        self._clip = ClipRange(self.epsilon_low, self.epsilon_high, settings.delta, self.importance_sampling_level)
+        self._clip = ClipRange(self.epsilon_low, self.epsilon_high, self.args.delta, self.importance_sampling_level)
         self.task_sampler = TaskAwareSampler(
             self.mixture.num_rows().tolist(),
             num_groups=num_groups,
             num_generations=generations,
-            repeats=settings.steps_per_generation * self.num_iterations,
-            seed=settings.seed,
+            repeats=self.args.steps_per_generation * self.num_iterations,
+            seed=self.args.seed,
             shuffle=self.shuffle_dataset,
         )
-        filters = filters_groups(settings) or group_filter is not None
+        filters = settings.filters_groups
         multiple = self._ranks.size // math.gcd(self._ranks.size, generations)
+        sampler = sampler or build_sampler(settings, num_groups, multiple)
         self._collector = BatchCollector(
             mixture=self.mixture,
             task_sampler=self.task_sampler,
-            sampler=sampler or build_sampler(settings, num_groups, multiple),
+            sampler=sampler,
             doctor=StallDoctor() if filters else None,
-            judge=build_judge(settings, self.mixture, group_filter),
+            judge=build_judge(settings, self.mixture, self.args.multi_objective_aggregation, group_filter),
             ranks=self._ranks,
             num_generations=generations,
-            max_surplus_age=settings.max_surplus_age,
+            max_surplus_age=surplus_age(sampler),
             reward_ema=settings.task_reward_ema,
             solved_discount=settings.solved_discount,
-            seed=settings.seed,
+            seed=self.args.seed,
             # A whole round in one call is best for vLLM; `generate` holds its whole batch in memory.
             groups_per_call=2**31 if self.use_vllm else num_groups,
             max_group_tokens=generations * self.max_completion_length,
@@ -193,6 +197,7 @@ class MultiTaskGRPOTrainer(GRPOTrainer):
             settings=settings,
             names=names,
             num_generations=generations,
+            rows_per_call=self.args.per_device_train_batch_size,
         )
         # The host's loader has its own order, which may grow as any TRL run's may.
         num_rows = () if self._trains_host_rows else tuple(self.mixture.num_rows().tolist())
@@ -462,7 +467,11 @@ class MultiTaskGRPOTrainer(GRPOTrainer):
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         super().create_model_card(*args, **kwargs)
         if self.mixture is not None and self.is_world_process_zero():
-            section = multi_task_section(self.settings, self.task_weights, self.state.log_history)
+            described = self.settings.described() | {
+                "num_generations": self.num_generations,
+                "seed": self.args.seed,
+            }
+            section = multi_task_section(described, self.task_weights, self.state.log_history)
             extend_model_card(Path(self.args.output_dir) / "README.md", section)
 
     # Reporting

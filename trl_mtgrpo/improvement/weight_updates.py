@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..host.config import MultiTaskGRPOConfig
 from ..host.distributed import Ranks
+from ..host.settings import Settings
 from ..report.metrics import Metrics, update_metrics
 from ..rollouts.collector import CollectedBatch
 from ..state.run_state import MultiTaskState
@@ -110,19 +110,22 @@ class WeightUpdater:
             The strategy.
         guard ([`PlateauGuard`], *optional*):
             Bounds tasks that take much and do not improve.
-        settings ([`MultiTaskGRPOConfig`]):
+        settings ([`Settings`]):
             The run's settings.
         names (`tuple[str, ...]`):
             Task names in order.
         num_generations (`int`):
             Rollouts per group (G).
+        rows_per_call (`int`):
+            Rows of one forward call that measures.
     """
 
     weighting: TaskWeighting
     guard: PlateauGuard | None
-    settings: MultiTaskGRPOConfig
+    settings: Settings
     names: tuple[str, ...]
     num_generations: int
+    rows_per_call: int
     _open: list[TrainedBatch] = field(default_factory=list)
 
     @property
@@ -168,9 +171,8 @@ class WeightUpdater:
                 part = [batch.micro_batches[m % len(batch.micro_batches)] for m in steps]
                 due.append((batch._replace(micro_batches=part), window))
         else:
-            size = self.settings.per_device_train_batch_size
             ended = [batch for batch in self._open if batch.ends_at <= step]
-            due = [(batch, max(-(-batch.signal.measured_rows // size), 1)) for batch in ended]
+            due = [(batch, max(-(-batch.signal.measured_rows // self.rows_per_call), 1)) for batch in ended]
         self._open = [batch for batch in self._open if batch.ends_at > step]
         return due
 
