@@ -35,7 +35,9 @@ class Generation(NamedTuple):
     @property
     def num_tokens(self) -> list[int]:
         """Tokens that the model wrote, per row."""
-        return [len(row["completion_ids"]) if row.get("tool_mask") is None else sum(row["tool_mask"]) for row in self.rows]
+        return [
+            len(row["completion_ids"]) if row.get("tool_mask") is None else sum(row["tool_mask"]) for row in self.rows
+        ]
 
     def column(self, name: str) -> list[Any]:
         return [row.get(name) for row in self.rows]

@@ -14,11 +14,11 @@ from ..rollouts import GroupFilter, PromptSource, RolloutSource
 from ..rollouts.loop import BatchSampler
 from ..tasks import Task
 from ..weighting import PlateauGuard, TaskWeighting
-from .build import Parts, build_run
+from .build import build_run
 from .callbacks import TaskWeightCallback
 from .contract import check_host, check_trainer
 from .plain import PlainRun
-from .run_plan import plan_run
+from .run_plan import Parts, plan_run
 
 
 class MultiTaskGRPOTrainer(GRPOTrainer):
