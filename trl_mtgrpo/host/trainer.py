@@ -29,10 +29,13 @@ from ..report.reporting import RunReporter
 from ..rollouts.collector import BatchCollector, CollectedBatch, Generated
 from ..rollouts.groups import COMPLETION_IDS, COMPLETIONS, Group, merge_extra_fields, split_generation
 from ..sampling import RatioPreservingSampler, StallDoctor
-from ..state.checkpoints import begin_checkpoint, find_checkpoint
+from ..state.branches import Lineage
+from ..state.checkpoints import begin_branch, begin_checkpoint, find_checkpoint
 from ..state.resuming import resume_state
-from ..state.run_state import STATE_FILE, start_state, write_state
+from ..state.run_state import start_state
+from ..state.state_file import STATE_FILE, write_state
 from ..tasks.failures import RewardError, describe_failures
+from ..tasks.fingerprint import fingerprint, function_names
 from ..tasks.rewards import merge_rows
 from ..tasks.task import Task
 from ..weighting import PlateauGuard, TaskWeighting
@@ -195,9 +198,14 @@ class MultiTaskGRPOTrainer(GRPOTrainer):
             num_generations=generations,
         )
         # The host's loader has its own order, which may grow as any TRL run's may.
+        tasks = self.mixture.tasks
         num_rows = () if self._trains_host_rows else tuple(self.mixture.num_rows().tolist())
+        fingerprints = () if self._trains_host_rows else tuple(fingerprint(task.train_dataset) for task in tasks)
+        functions = tuple(function_names(task) for task in tasks)
         self._reporter = RunReporter(names, self.mixture.num_rows(), filters, settings.max_empty_steps)
-        self.multi_task_state = start_state(names, self._updater.weighting, num_rows)
+        self._start_state = start_state(names, self._updater.weighting, num_rows, fingerprints, functions)
+        self.multi_task_state = self._start_state
+        self._lineage: Lineage = ()
         self.add_callback(TaskWeightCallback(self))
         if settings.task_table:
             self.add_callback(TaskTableCallback(names))
@@ -411,11 +419,12 @@ class MultiTaskGRPOTrainer(GRPOTrainer):
             # What a run before left half trained belongs to a policy that is gone.
             self._step, self._buffered_inputs = 0, None
             self._updater.forget()
-            if resume_from_checkpoint:
+            found = find_checkpoint(resume_from_checkpoint, self.args.output_dir, self._trains_host_rows)
+            resume_from_checkpoint = None if found is None else str(found)
+            if found is None:
+                self._begin_branch()
+            else:
                 self._metrics["train"].clear()
-                resume_from_checkpoint = str(
-                    find_checkpoint(resume_from_checkpoint, self.args.output_dir, not self.args.save_only_model)
-                )
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
@@ -424,21 +433,24 @@ class MultiTaskGRPOTrainer(GRPOTrainer):
             steps_left = self._updater.steps_left(self._step, self.args.gradient_accumulation_steps)
             self._reporter.checkpoint(folder.name, steps_left)
             begin_checkpoint(folder)
-            write_state(folder / STATE_FILE, self.multi_task_state, steps_left, self._ranks.size)
+            self._write_state(folder, steps_left)
         super()._save_checkpoint(model, trial)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         if self.mixture is not None and checkpoint is not None:
-            self.multi_task_state = resume_state(
-                Path(checkpoint) / STATE_FILE,
-                self.mixture.names,
-                self.multi_task_state.num_rows,
-                self.mixture.row,
-                self._updater.weighting,
-                (self.num_generations, len(self.mixture.column_task)),
-                self.settings.allow_task_changes,
-            )
+            path = Path(checkpoint) / STATE_FILE
+            if path.is_file():
+                resumed = resume_state(path, self._start_state, self.num_generations, self.settings.allow_task_changes)
+                carried = [
+                    Group.from_json(entry, self.mixture.row(entry["task_id"], entry["row_index"]))
+                    for entry in resumed.payload
+                ]
+                self.multi_task_state = replace(resumed.state, carried=tuple(carried))
+                self._begin_branch(self.state.global_step, resumed.lineage)
+            else:
+                self.multi_task_state = self._start_state
+                self._begin_branch(self.state.global_step)
             if self._trains_host_rows:  # the host's loader would start its first pass again
                 for _ in range(int(self.state.epoch)):
                     next(iter(self._host_sampler))
@@ -457,7 +469,16 @@ class MultiTaskGRPOTrainer(GRPOTrainer):
         super().save_state()
         if self.mixture is not None and self.args.should_save:
             steps_left = self._updater.steps_left(self._step, self.args.gradient_accumulation_steps)
-            write_state(Path(self.args.output_dir) / STATE_FILE, self.multi_task_state, steps_left, self._ranks.size)
+            self._write_state(Path(self.args.output_dir), steps_left)
+
+    def _write_state(self, folder: Path, steps_left: int) -> None:
+        state = self.multi_task_state
+        payload = [group.to_json() for group in state.carried]
+        write_state(folder / STATE_FILE, state, payload, steps_left, self._ranks.size, self._lineage)
+
+    def _begin_branch(self, step: int = 0, parent: Lineage = ()) -> None:
+        if self.args.should_save:
+            self._lineage = begin_branch(Path(self.args.output_dir), self.args.seed, step, parent)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         super().create_model_card(*args, **kwargs)

@@ -197,7 +197,7 @@ class BatchCollector:
             # Before a task was generated its groups are taken to be as long as they can be.
             tokens_per_group=np.where(state.groups.generated > 0, cost, self.max_group_tokens),
         )
-        acceptance, cursors = state.acceptance, state.cursors
+        acceptance, cursors = state.acceptance, state.draws.cursors
         calls: list[list[Rollout]] = []
         candidates: list[_Candidate] = []
         while (request := self.sampler.plan(ledger, acceptance, rng)) is not None:
@@ -217,7 +217,7 @@ class BatchCollector:
             generation=state.generation + 1,
             acceptance=acceptance,
             unsolved=state.unsolved.update(judged, judged - batch.outcomes[:, OUTCOMES.index("solved")]),
-            cursors=cursors,
+            draws=replace(state.draws, cursors=cursors),
             carried=batch.surplus,
             reward_average=state.reward_average.update(batch.accuracy, observed, self.reward_ema),
             stalls=self.doctor.update(batch.outcomes, state.stalls) if self.doctor else state.stalls,
