@@ -16,6 +16,7 @@ from trl_mtgrpo.rollouts.groups import Rollout
 from trl_mtgrpo.sampling import StallDoctor, group_outcomes
 from trl_mtgrpo.state.run_state import MultiTaskState
 from trl_mtgrpo.tasks.mixture import TaskMixture
+from trl_mtgrpo.tasks.rows import KEY
 
 
 NUM_GENERATIONS = 2
@@ -93,11 +94,11 @@ class FakePolicy:
 
         def generate(rows: list[dict[str, Any]]) -> Generated:
             groups = rows[::NUM_GENERATIONS]
-            self.requests.append([(row["task_id"], row["prompt"]) for row in groups])
+            self.requests.append([(row[KEY].task_id, row["prompt"]) for row in groups])
             rewards = np.full((len(rows), num_tasks), np.nan, dtype=np.float32)
             lengths = rng.integers(1, 9, size=len(rows))
             for i, row in enumerate(groups):
-                first, task = i * NUM_GENERATIONS, row["task_id"]
+                first, task = i * NUM_GENERATIONS, row[KEY].task_id
                 if rng.random() < self.acceptance[task]:
                     values = [1.0, 0.0]
                 else:

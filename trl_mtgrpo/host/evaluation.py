@@ -1,15 +1,14 @@
 """Evaluation per task: every row counted once, then the worst, the average and the spread over tasks."""
 
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
 
 from ..tasks.mixture import TaskMixture
-from ..tasks.prompts import rows_by_task
+from ..tasks.names import close_names
 from ..weighting.signals import summarize_accuracy, task_means
 from .config import MultiTaskGRPOConfig
 
@@ -64,8 +63,9 @@ class TaskEvaluation:
             return {}
         rewards, task_ids = np.concatenate(self._rewards), np.concatenate(self._task_ids)
         num_tasks = self.mixture.num_tasks
-        accuracy, _ = task_means(self.mixture.correctness(rewards, task_ids), task_ids, num_tasks)
-        reward, _ = task_means(self.mixture.task_rewards(rewards, task_ids), task_ids, num_tasks)
+        scores = self.mixture.scoring.score(rewards, task_ids)
+        accuracy, _ = task_means(scores.success, task_ids, num_tasks)
+        reward, _ = task_means(scores.reward, task_ids, num_tasks)
         length, counts = task_means(np.concatenate(self._lengths).astype(np.float64), task_ids, num_tasks)
         metrics: dict[str, float] = {}
         for k, name in enumerate(self.mixture.names):
@@ -76,50 +76,6 @@ class TaskEvaluation:
                 metrics[f"tasks/{name}/completions"] = float(counts[k])
         by_name = {name: float(accuracy[k]) for k, name in enumerate(self.mixture.names) if counts[k]}
         return metrics | summarize_accuracy(by_name, self.baseline)
-
-
-def evaluation_rows(mixture: TaskMixture, inputs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """
-    The rows of an evaluation batch as reward functions expect them.
-
-    Args:
-        mixture ([`TaskMixture`]):
-            The tasks.
-        inputs (`Sequence[dict]`):
-            Rows of the host: positions in the tasks' own evaluation sets, rows with a task's name under `task`, or
-            plain rows where there is one task.
-
-    Returns:
-        `list[dict]`: rows with `task` and `task_id`.
-    """
-    rows = []
-    for row in inputs:
-        if "row" in row and "task_id" in row:
-            rows.append(mixture.row(row["task_id"], row["row"], "eval"))
-        else:
-            name = row.get("task", mixture.names[0])
-            rows.append(
-                dict.fromkeys(mixture.columns) | dict(row) | {"task": name, "task_id": mixture.names.index(name)}
-            )
-    return rows
-
-
-def check_evaluation_rows(mixture: TaskMixture, dataset: Any) -> None:
-    """
-    Checks on every rank alike that each row of an evaluation set belongs to a task.
-
-    Args:
-        mixture ([`TaskMixture`]):
-            The tasks.
-        dataset ([`~datasets.Dataset`]):
-            What is to be evaluated.
-
-    Raises:
-        ValueError: when rows of several tasks come without the names of theirs.
-    """
-    columns = getattr(dataset, "column_names", None) or []
-    if not {"task_id", "row"} <= set(columns) and (mixture.num_tasks > 1 or "task" in columns):
-        rows_by_task(dataset, "eval_dataset", mixture.names, must_cover=False)
 
 
 def name_evaluation(metrics: MutableMapping[str, list[float]], prefix: str) -> None:
@@ -162,14 +118,11 @@ def with_evaluation_sets(
     if unknown:
         raise ValueError(
             f"`eval_dataset` must have names of tasks as its keys, got {unknown} beside the tasks "
-            f"{list(mixture.names)}. "
+            f"{list(mixture.names)}.{close_names(unknown, mixture.names)} "
             "Rename them; other sets can be given to `trainer.evaluate`, with a column 'task'."
         )
-    sets = {
-        name: data.remove_columns("task") if "task" in data.column_names else data for name, data in datasets.items()
-    }
     return TaskMixture(
-        [replace(task, eval_dataset=sets.get(task.name)) for task in mixture.tasks],
+        [replace(task, eval_dataset=datasets.get(task.name)) for task in mixture.tasks],
         on_error=settings.reward_on_error,
         timeout=settings.reward_timeout,
     )

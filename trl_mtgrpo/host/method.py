@@ -136,7 +136,7 @@ def build_judge(settings: MultiTaskGRPOConfig, mixture: TaskMixture, group_filte
         `Callable`: from rewards `(N, G, F)` and task ids `(N,)` to keep `(N,)` and outcome `(N,)`.
     """
     options: dict[str, Any] = {
-        "reward_weights": np.asarray(mixture.reward_weights, dtype=np.float64),
+        "reward_weights": np.asarray(mixture.weights, dtype=np.float64),
         "aggregation": settings.multi_objective_aggregation,
     }
     strict = settings.group_filter == "mixed_correctness"
@@ -148,8 +148,8 @@ def build_judge(settings: MultiTaskGRPOConfig, mixture: TaskMixture, group_filte
         num_groups, num_generations, num_columns = rewards.shape
         row_tasks = np.repeat(task_ids, num_generations)
         flat = rewards.reshape(-1, num_columns)
-        correct = np.nan_to_num(mixture.correctness(flat, row_tasks)).reshape(num_groups, num_generations) >= 0.5
-        known = mixture.has_outcome()[task_ids]  # (N,)
+        correct = np.nan_to_num(mixture.scoring.score(flat, row_tasks).success).reshape(num_groups, -1) >= 0.5
+        known = mixture.scoring.has_outcome[task_ids]  # (N,)
         outcomes = np.zeros(num_groups, dtype=np.int64)
         if known.any():
             outcomes[known] = group_outcomes(rewards[known], correct=correct[known], require_mixed=strict, **options)
@@ -157,7 +157,7 @@ def build_judge(settings: MultiTaskGRPOConfig, mixture: TaskMixture, group_filte
             outcomes[~known] = group_outcomes(rewards[~known], **options)
         keep = outcomes == 0
         if group_filter is not None:
-            summed = mixture.task_rewards(flat, row_tasks).reshape(num_groups, num_generations)
+            summed = mixture.scoring.score(flat, row_tasks).reward.reshape(num_groups, num_generations)
             keep &= _checked_filter(group_filter(summed), num_groups)
         return (np.ones(num_groups, dtype=bool) if keep_all else keep), outcomes
 

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from trl import GRPOConfig
 
 from ..tasks.mixture import TaskMixture
+from ..tasks.prompts import visible_columns
 from ..tasks.task import Task
 from .config import METHODS, MultiTaskGRPOConfig
 from .evaluation import with_evaluation_sets
@@ -96,6 +97,7 @@ def plan_run(
     else:
         return _plain_run(settings, reward_funcs, train_dataset, eval_dataset, host_options)
     _refuse_unsupported(mixture, host_options)
+    mixture.check_signatures(may_add_columns=host_options.get("rollout_func") is not None)
     _check_boundaries(settings)
     _warn_of_weight_transfers(settings)
     if settings.reward_weights is not None:
@@ -104,16 +106,16 @@ def plan_run(
             "`Task(..., reward_weights=...)`."
         )
     settings = copy.copy(settings)
-    settings.reward_weights = list(mixture.reward_weights)
+    settings.reward_weights = list(mixture.weights)
     own_rows = mixture.num_tasks == 1 and _trains_everything(settings)
     return RunPlan(
         settings=settings,
         mixture=mixture,
         trains_host_rows=own_rows,
         host_arguments={
-            "reward_funcs": list(mixture.reward_funcs),
+            "reward_funcs": mixture.functions,
             "train_dataset": mixture.tasks[0].train_dataset if own_rows else _clock_dataset(mixture),
-            "eval_dataset": mixture.index_dataset("eval"),
+            "eval_dataset": mixture.host_dataset("eval"),
         },
     )
 
@@ -166,7 +168,7 @@ def _plain_run(
         mixture=mixture,
         trains_host_rows=own_rows,
         host_arguments={
-            "reward_funcs": reward_funcs,
+            "reward_funcs": reward_funcs if own_rows or mixture is None else mixture.functions,
             "train_dataset": train_dataset if own_rows or mixture is None else _clock_dataset(mixture),
             "eval_dataset": eval_dataset,
         },
@@ -193,7 +195,7 @@ def _warn_of_weight_transfers(settings: MultiTaskGRPOConfig) -> None:
 
 def _clock_dataset(mixture: TaskMixture) -> Dataset:
     """One row that stands for any prompt: the host's loader only keeps time."""
-    return Dataset.from_dict({"prompt": [mixture.row(0, 0)["prompt"]]})
+    return Dataset.from_dict({"prompt": [mixture.row(0, 0).columns["prompt"]]})
 
 
 def _refuse_with_tasks(reward_funcs: Any, train_dataset: Any, eval_dataset: Any) -> None:
@@ -214,8 +216,9 @@ def _refuse_unsupported(mixture: TaskMixture, host_options: Mapping[str, Any]) -
                 f"environments are "
                 "supported for a plain dataset only; run the environment inside a `rollout_func` instead."
             )
+    shown = {c for task in mixture.tasks for dataset in task.splits.values() for c in visible_columns(dataset)}
     for column in ("image", "images"):
-        if column in mixture.columns:
+        if column in shown:
             raise ValueError(
                 f"`tasks` must have text prompts, got a column {column!r}. Remove it with `dataset.remove_columns`."
             )

@@ -33,14 +33,16 @@ from ..state.checkpoints import begin_checkpoint, find_checkpoint
 from ..state.resuming import resume_state
 from ..state.run_state import STATE_FILE, start_state, write_state
 from ..tasks.failures import RewardError, describe_failures
-from ..tasks.rewards import merge_rows
+from ..tasks.logged import merge_logged
+from ..tasks.names import check_baseline
+from ..tasks.rows import KEY, TaskRow
 from ..tasks.task import Task
 from ..weighting import PlateauGuard, TaskWeighting
 from .behaviour import with_behaviour_policy
 from .callbacks import TaskWeightCallback
 from .contract import check_host
 from .distributed import Ranks
-from .evaluation import TaskEvaluation, check_evaluation_rows, evaluation_rows, name_evaluation
+from .evaluation import TaskEvaluation, name_evaluation
 from .method import GroupFilter, build_guard, build_judge, build_sampler, build_weighting, filters_groups
 from .replay import Replay, build_replay
 from .run_plan import plan_run
@@ -140,13 +142,16 @@ class MultiTaskGRPOTrainer(GRPOTrainer):
         check_host()
         plan = plan_run(model, reward_funcs, args, train_dataset, eval_dataset, tasks, kwargs)
         self.settings, self.mixture, self._trains_host_rows = plan.settings, plan.mixture, plan.trains_host_rows
+        # Whether the user's own functions see the user's own rows, as the host passes them.
+        self._passes_rows = reward_funcs is not None and plan.host_arguments["reward_funcs"] is reward_funcs
         self._replay: Replay | None = None
         self._queued: BatchSignal | None = None
         self._open_micro_batch: dict[str, Any] | None = None
         self._evaluation: TaskEvaluation | None = None
-        self._baseline_accuracy = baseline_accuracy
+        self._baseline_accuracy = check_baseline(baseline_accuracy, plan.mixture.names) if plan.mixture else None
         super().__init__(model=model, args=plan.settings, **plan.host_arguments, **kwargs)
         if self.mixture is not None:
+            self.mixture.wrap_models(self.reward_funcs)
             self._build_method(weighting, sampler, group_filter, guard)
 
     def _build_method(
@@ -222,16 +227,18 @@ class MultiTaskGRPOTrainer(GRPOTrainer):
         if self.mixture is None:
             return super()._generate_and_score_completions(inputs)
         if not self.model.training:
-            rows = evaluation_rows(self.mixture, inputs)
+            if self._passes_rows:
+                return super()._generate_and_score_completions(inputs)
+            rows = [self.mixture.evaluation_row(row) for row in inputs]
             if self.mixture.num_tasks > 1:
-                self._log_completion_extra("task", [row["task"] for row in rows])
-            return super()._generate_and_score_completions(rows)
+                self._log_completion_extra("task", [self.mixture.names[row.task_id] for row in rows])
+            return super()._generate_and_score_completions([row.for_host() for row in rows])
         weights = self._updater.weights(self.multi_task_state)
         batch, state = self._collector.collect(
             self.multi_task_state,
             weights,
             self._generate_rows,
-            host_rows=[self._named(row) for row in inputs] if self._trains_host_rows else None,
+            host_rows=[self._host_copy(row) for row in inputs] if self._trains_host_rows else None,
         )
         self.multi_task_state = replace(state, carried=self._with_behaviour_policy(batch.surplus))
         self._record(batch_metrics(self.mixture.names, batch, weights, state.stalls.stalled))
@@ -263,13 +270,16 @@ class MultiTaskGRPOTrainer(GRPOTrainer):
     ) -> torch.Tensor:
         if self._replay is not None:
             return self._replay.rewards
+        task_rows = [row.get(KEY, TaskRow(0, -1, row)) for row in inputs]
+        if self.mixture is not None:
+            self.mixture.bind(task_rows)
         rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         if self.mixture is None:
             return rewards
         failures = self.mixture.failures.take()
         fatal = any(failure.fatal for failure in failures)
         facts = self._ranks.gather(
-            [[row.get("task_id", 0), len(ids), fatal] for row, ids in zip(inputs, completion_ids_list, strict=True)]
+            [[row.task_id, len(ids), fatal] for row, ids in zip(task_rows, completion_ids_list, strict=True)]
         ).numpy()
         if facts[:, 2].any():
             raise RewardError(describe_failures(self._ranks.gather_objects(failures)))
@@ -278,25 +288,19 @@ class MultiTaskGRPOTrainer(GRPOTrainer):
             self._reporter.failures(failures)
         task_ids, lengths = facts[:, 0].astype(np.int64), facts[:, 1].astype(np.int64)
         self._lengths = lengths
-        # A reward model scores every row; its column counts for its own task only.
-        foreign = torch.from_numpy(self.mixture.column_task[None, :] != task_ids[:, None]).to(rewards.device)
-        rewards = rewards.masked_fill(foreign, torch.nan)
-        # An outcome alone is no reward: the host would train on it as 0.
-        unscored = np.isnan(self.mixture.task_rewards(rewards.float().cpu().numpy(), task_ids))
-        rewards = rewards.masked_fill(torch.from_numpy(unscored[:, None]).to(rewards.device), torch.nan)
+        # Columns of other tasks are empty, and so are rows without reward, which the host would train on as 0.
+        scoring = self.mixture.scoring
+        parts = scoring.score(rewards.float().cpu().numpy(), task_ids).parts
+        rewards = torch.from_numpy(scoring.host_values(parts, task_ids)).to(rewards)
         if self._evaluation is not None:
             self._evaluation.add(rewards.float().cpu().numpy(), task_ids, lengths)
         return rewards
 
     def _log_completion_extra(self, column: str, values: list[Any]) -> None:
-        held = self._pending_extra_logs[column]
-        if held and len(held) == len(values):  # two tasks logged the same column for the same rows
-            self._pending_extra_logs[column] = merge_rows(held, values)
-        else:
-            super()._log_completion_extra(column, values)
+        self._pending_extra_logs[column] = merge_logged(self._pending_extra_logs[column], values)
 
-    def _named(self, row: dict[str, Any]) -> dict[str, Any]:
-        return {**row, "task_id": 0} if "task_id" not in row else row
+    def _host_copy(self, row: dict[str, Any]) -> dict[str, Any]:
+        return dict(row) if self._passes_rows else TaskRow(0, -1, row).for_host()
 
     # Replaying the selected groups
 
@@ -392,7 +396,7 @@ class MultiTaskGRPOTrainer(GRPOTrainer):
         if self.mixture is None:
             output = super().evaluation_loop(dataloader, *args, **kwargs)
         else:
-            check_evaluation_rows(self.mixture, dataloader.dataset)
+            self.mixture.check_evaluation(dataloader.dataset)
             num_rows = len(dataloader.dataset) * self.num_generations_eval
             self._evaluation = TaskEvaluation(self.mixture, num_rows, self._baseline_accuracy)
             try:
@@ -434,9 +438,9 @@ class MultiTaskGRPOTrainer(GRPOTrainer):
                 Path(checkpoint) / STATE_FILE,
                 self.mixture.names,
                 self.multi_task_state.num_rows,
-                self.mixture.row,
+                lambda task_id, row: self.mixture.row(task_id, row).for_host(),
                 self._updater.weighting,
-                (self.num_generations, len(self.mixture.column_task)),
+                (self.num_generations, self.mixture.scoring.num_columns),
                 self.settings.allow_task_changes,
             )
             if self._trains_host_rows:  # the host's loader would start its first pass again

@@ -246,7 +246,7 @@ class BatchCollector:
         for start in range(0, len(keys), self.groups_per_call):
             part = keys[start : start + self.groups_per_call]
             places = self.ranks.local([key for key in part for _ in range(self.num_generations)])
-            rows = [self.mixture.row(*place) for place in places] if host_rows is None else host_rows
+            rows = [self.mixture.row(*place).for_host() for place in places] if host_rows is None else host_rows
             output = generate(rows)
             rewards = output.rewards.reshape(len(part), self.num_generations, -1)  # (groups, G, F)
             tokens = output.lengths.reshape(len(part), self.num_generations).sum(axis=1)
@@ -311,7 +311,10 @@ class BatchCollector:
         outcomes = np.zeros((num_tasks, len(OUTCOMES)), dtype=np.int64)
         for c in candidates:
             outcomes[c.group.task_id, c.outcome] += 1
-        rewards, task_ids = _rows([c.group for c in candidates], self.num_generations, len(self.mixture.column_task))
+        rewards, task_ids = _rows(
+            [c.group for c in candidates], self.num_generations, self.mixture.scoring.num_columns
+        )
+        scores = self.mixture.scoring.score(rewards, task_ids)
         return CollectedBatch(
             groups=tuple(trained + filling),
             is_filler=np.arange(self.sampler.num_groups) >= len(trained),
@@ -319,8 +322,8 @@ class BatchCollector:
             plan=ledger,
             group_ledger=ledger_of(tokens=False),
             token_ledger=ledger_of(tokens=True),
-            accuracy=task_means(self.mixture.correctness(rewards, task_ids), task_ids, num_tasks)[0],
-            reward=task_means(self.mixture.task_rewards(rewards, task_ids), task_ids, num_tasks)[0],
+            accuracy=task_means(scores.success, task_ids, num_tasks)[0],
+            reward=task_means(scores.reward, task_ids, num_tasks)[0],
             outcomes=outcomes,
         )
 
