@@ -11,7 +11,7 @@ from ..rollouts import BatchLoop, CountedPrompts, IndexPrompts, Judge, RowStore
 from ..sampling import StallDoctor
 from ..state.run_state import start_state
 from ..tasks import TaskMixture
-from ..tasks.fingerprint import fingerprint
+from ..tasks.fingerprint import fingerprint, function_names
 from .collecting import HostRollouts, Scorer
 from .distributed import Ranks
 from .logs import ExtraColumns
@@ -45,7 +45,7 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
     ranks, store, columns = Ranks(trainer.accelerator), RowStore(), ExtraColumns(mixture.names)
     trainer.epsilon_high = settings.epsilon_high
     trainer.reward_weights = trainer.reward_weights.new_tensor(mixture.weights)
-    trainer.reward_funcs = mixture.wrap_models(trainer.reward_funcs)
+    mixture.wrap_models(trainer.reward_funcs)
     columns.attach(trainer)
     sizes = mixture.num_rows().tolist()
     clock = TaskAwareSampler(
@@ -94,7 +94,7 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
         updater.weighting,
         tuple(sizes) if known else (),
         tuple(fingerprint(task.train_dataset) for task in mixture.tasks) if known else (),
-        mixture.function_names,
+        tuple(function_names(task) for task in mixture.tasks),
     )
     run = MixtureRun(
         settings=settings,
@@ -123,7 +123,14 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
         sampler=None if plan.trains_host_rows else clock,
         state=start,
         checkpoints=Checkpoints(
-            args, start, ranks, store, generations, settings.allow_task_changes, plan.trains_host_rows
+            args,
+            start,
+            ranks,
+            store,
+            generations,
+            mixture.scoring.num_parts,
+            settings.allow_task_changes,
+            plan.trains_host_rows,
         ),
         baseline_accuracy=parts.baseline_accuracy,
     )

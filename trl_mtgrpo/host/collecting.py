@@ -173,11 +173,7 @@ class HostRollouts:
         self, task: NDArray[np.int64], prompt: NDArray[np.int64], first_bundle: int, episodes: int
     ) -> GroupFacts:
         places = list(zip(task.repeat(episodes).tolist(), prompt.repeat(episodes).tolist(), strict=True))
-        rows = (
-            self._given
-            if self._given is not None
-            else [self.mixture.row(*place) for place in self.ranks.local(places)]
-        )
+        rows = self._given if self._given is not None else self.mixture.rows(self.ranks.local(places))
         generation = self._generate(rows)
         rows = [
             row._replace(columns={**row.columns, **extra}) for row, extra in zip(rows, generation.extra, strict=True)

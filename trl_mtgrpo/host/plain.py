@@ -15,6 +15,8 @@ class PlainRun:
     those that several tasks change.
     """
 
+    state: Any = None
+
     @property
     def task_weights(self) -> dict[str, float]:
         """The weights that the next generation batch follows, by task name."""

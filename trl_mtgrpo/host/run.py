@@ -38,7 +38,7 @@ from .saving import Checkpoints
 from .settings import Settings
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class MixtureRun(PlainRun):
     """
     A run of tasks.
@@ -146,7 +146,7 @@ class MixtureRun(PlainRun):
         )
         self.state = replace(self.state, carried=surplus)
         with self.columns.of(chosen.rows), self._answering(chosen.door):
-            inputs = host._generate_and_score_completions([self.mixture.replayed(row) for row in chosen.rows])
+            inputs = host._generate_and_score_completions([{"prompt": row.prompt} for row in chosen.rows])
         check_loss_inputs(inputs, len(chosen.rows))
         add_behaviour_policy(inputs, [row.behaviour for row in chosen.rows], self.clip)
         mark_rows(inputs, batch, filler_rows(batch), self.ranks, self.settings.improvement_groups)

@@ -12,6 +12,7 @@ from trl import GRPOConfig
 from ..rollouts import GroupFilter, PromptSource, RolloutSource
 from ..rollouts.loop import BatchSampler
 from ..tasks import Task, TaskMixture
+from ..tasks.prompts import visible_columns
 from ..weighting import PlateauGuard, TaskWeighting
 from .config import MultiTaskGRPOConfig
 from .schedule import Schedule, check_boundaries
@@ -128,6 +129,7 @@ def plan_run(
             f"`reward_weights` must be left out when tasks are given, got {args.reward_weights}. Set "
             "`Task(..., reward_weights=...)`."
         )
+    mixture.check_signatures(may_add_columns=host_options.get("rollout_func") is not None)
     _check_updates(args, settings)
     own_rows = mixture.num_tasks == 1 and settings.trains_everything
     num_groups = args.generation_batch_size // args.num_generations
@@ -193,8 +195,9 @@ def _refuse_unsupported(mixture: TaskMixture, host_options: Mapping[str, Any]) -
                 "instead."
             )
     for task in mixture.tasks:
+        shown = {column for dataset in task.splits.values() for column in visible_columns(dataset)}
         for column in ("image", "images"):
-            if column in task.columns:
+            if column in shown:
                 raise ValueError(
                     f"`tasks` must have text prompts, got a column {column!r} in task '{task.name}'. Remove it with "
                     "`dataset.remove_columns`."

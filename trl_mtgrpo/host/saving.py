@@ -31,6 +31,8 @@ class Checkpoints:
             This rank's rows.
         num_generations (`int`):
             Rollouts per prompt (G).
+        num_parts (`int`):
+            Values per rollout (F).
         allow_task_changes (`bool`):
             Whether a checkpoint of other tasks may be resumed.
         trains_host_rows (`bool`):
@@ -44,12 +46,13 @@ class Checkpoints:
         ranks: Ranks,
         store: RowStore,
         num_generations: int,
+        num_parts: int,
         allow_task_changes: bool,
         trains_host_rows: bool,
     ) -> None:
         self.args, self.start, self.ranks, self.store = args, start, ranks, store
-        self.num_generations, self.allow_task_changes = num_generations, allow_task_changes
-        self.trains_host_rows = trains_host_rows
+        self.num_generations, self.num_parts = num_generations, num_parts
+        self.allow_task_changes, self.trains_host_rows = allow_task_changes, trains_host_rows
         self._lineage: Lineage = ()
 
     def find(self, wanted: str | bool | None) -> str | None:
@@ -118,7 +121,13 @@ class Checkpoints:
         place = np.full((len(exists), 2), NOWHERE, dtype=np.int64)
         place[exists] = self.ranks.places(len(rows), first)[: exists.sum()]
         carried = resumed.state.carried
-        return replace(resumed.state, carried=replace(carried, place=place.reshape(len(carried), -1, 2)))
+        # Other tasks of the run may have more functions than those of the checkpoint, or fewer.
+        own = min(carried.parts.shape[2], self.num_parts)
+        parts = np.full((len(carried), self.num_generations, self.num_parts), np.nan, dtype=np.float32)
+        if len(carried):
+            parts[:, :, :own] = carried.parts[:, :, :own]
+            carried = replace(carried, parts=parts, place=place.reshape(len(carried), -1, 2))
+        return replace(resumed.state, carried=carried)
 
     def _begin_branch(self, step: int = 0, parent: Lineage = ()) -> None:
         if self.args.should_save:

@@ -11,7 +11,7 @@ from .codec import from_json, to_json
 from .parts import WeightOwner, can_move
 from .run_state import MultiTaskState
 from .state_file import STATE_FILE, StateFile, StateFileError, read_state
-from .task_changes import Carried, change_tasks, changed_functions, changed_rows, expire, fitting
+from .task_changes import change_tasks, changed_functions, changed_rows, expire, fitting
 
 
 logger = logging.getLogger(__name__)
@@ -80,9 +80,8 @@ def resume_state(path: Path, start: MultiTaskState, num_generations: int, allow_
         for name, what in changed_rows(state, start).items()
     ]
     changes += [f"task '{name}' is scored by {what}." for name, what in changed_functions(state, start).items()]
-    carried = Carried.of(file.payload)
-    keep, why = fitting(state, carried, start, num_generations)
-    state, sentence = expire(state, carried, keep, why)
+    keep, why = fitting(state, start, num_generations)
+    state, sentence = expire(state, keep, why)
     changes += [sentence] if sentence else []
     state, sentences = change_tasks(state, start)
     state = replace(state, owner=start.owner)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from ..rollouts.groups import Group
+from ..rollouts import GroupFacts
 from ..sampling import AcceptanceEstimate, StallDoctor, StallState
 from ..sampling.accounting import RolloutLedger
 from ..weighting import GuardState, PlateauGuard, TaskWeighting, WeightingState
@@ -41,7 +41,7 @@ class MultiTaskState:
             Totals of the run in groups.
         tokens ([`RolloutLedger`]):
             Totals of the run in completion tokens.
-        carried (`tuple[Group, ...]`, *optional*, defaults to `()`):
+        carried ([`GroupFacts`]):
             Accepted groups kept for the next step, oldest first.
         functions (`tuple[tuple[str, ...], ...]`, *optional*, defaults to `()`):
             Names of each task's reward functions in order. Unknown when empty.
@@ -61,7 +61,7 @@ class MultiTaskState:
     draws: Draws
     groups: RolloutLedger
     tokens: RolloutLedger
-    carried: tuple[Group, ...] = ()
+    carried: GroupFacts
     functions: tuple[tuple[str, ...], ...] = field(default=(), metadata={"new_task": ()})
     empty_steps: int = 0
 
@@ -105,5 +105,6 @@ def start_state(
         draws=Draws((0,) * num_tasks, num_rows, fingerprints),
         groups=RolloutLedger.empty(num_tasks),
         tokens=RolloutLedger.empty(num_tasks),
+        carried=GroupFacts.empty(),
         functions=functions,
     )

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,7 +85,7 @@ def write_state(
         "lineage": [to_json(branch) for branch in lineage],
         "num_ranks": num_ranks,
         "payload": list(payload),
-        "state": to_json(replace(state, carried=())),
+        "state": to_json(state),
         "steps_left": steps_left,
     }
     body = json.dumps(contents, sort_keys=True)

@@ -2,41 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .parts import move_tasks
 from .run_state import MultiTaskState
-
-
-class Carried(NamedTuple):
-    """
-    What decides whether a carried group can be trained by another run, shape `(N,)` each.
-
-    Args:
-        task (`numpy.ndarray`): Task of the group.
-        prompt (`numpy.ndarray`): Row of the task's dataset; -1 for a row of the host's loader.
-        size (`numpy.ndarray`): Rollouts per prompt (G).
-        tokens (`numpy.ndarray`): Completion tokens.
-    """
-
-    task: NDArray[np.int64]
-    prompt: NDArray[np.int64]
-    size: NDArray[np.int64]
-    tokens: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, payload: Sequence[dict[str, Any]]) -> "Carried":
-        """The carried groups of a state file."""
-        columns = [
-            [group["task_id"] for group in payload],
-            [group["row_index"] for group in payload],
-            [len(group["rewards"]) for group in payload],
-            [group["num_tokens"] for group in payload],
-        ]
-        return cls(*(np.array(column, dtype=np.int64) for column in columns))
 
 
 def change_tasks(state: MultiTaskState, start: MultiTaskState) -> tuple[MultiTaskState, list[str]]:
@@ -93,17 +65,13 @@ def changed_functions(state: MultiTaskState, start: MultiTaskState) -> dict[str,
     }
 
 
-def fitting(
-    state: MultiTaskState, carried: Carried, start: MultiTaskState, num_generations: int
-) -> tuple[NDArray[np.bool_], list[str]]:
+def fitting(state: MultiTaskState, start: MultiTaskState, num_generations: int) -> tuple[NDArray[np.bool_], list[str]]:
     """
     Which carried groups a run can train.
 
     Args:
         state ([`MultiTaskState`]):
             The memory of the checkpoint.
-        carried ([`Carried`]):
-            Its carried groups.
         start ([`MultiTaskState`]):
             What the run would start with.
         num_generations (`int`):
@@ -113,19 +81,17 @@ def fitting(
         `tuple`: booleans of shape `(N,)`, and why others do not fit.
     """
     if state.task_names != start.task_names:
-        return np.zeros(len(carried.task), dtype=bool), ["the list of tasks is another one"]
+        return np.zeros(len(state.carried), dtype=bool), ["the list of tasks is another one"]
     rows, functions = changed_rows(state, start), changed_functions(state, start)
+    carried, size = state.carried, state.carried.place.shape[1]
     names = np.array(state.task_names, dtype=object)[carried.task]
-    sized = carried.size == num_generations
+    sized = np.full(len(carried), size == num_generations)
     kept_rows, kept_functions = ~np.isin(names, list(rows)), ~np.isin(names, list(functions))
-    # A group's rewards are columns of all tasks: one more anywhere moves the others.
-    if sum(map(len, state.functions)) != sum(map(len, start.functions)) and functions:
-        kept_functions[:] = False
     limits = np.array(start.draws.num_rows or [np.inf] * len(state.task_names))
     kept_rows &= carried.prompt < limits[carried.task]
     why = []
     if not sized.all():
-        why.append(f"`num_generations` is {num_generations} instead of {carried.size[~sized][0]}")
+        why.append(f"`num_generations` is {num_generations} instead of {size}")
     if not kept_functions.all():
         why.append("reward functions are others")
     if not kept_rows.all():
@@ -133,17 +99,13 @@ def fitting(
     return sized & kept_rows & kept_functions, why
 
 
-def expire(
-    state: MultiTaskState, carried: Carried, keep: NDArray[np.bool_], why: Sequence[str]
-) -> tuple[MultiTaskState, str]:
+def expire(state: MultiTaskState, keep: NDArray[np.bool_], why: Sequence[str]) -> tuple[MultiTaskState, str]:
     """
     The memory without some carried groups, which its ledgers then count as expired.
 
     Args:
         state ([`MultiTaskState`]):
             The memory.
-        carried ([`Carried`]):
-            Its carried groups.
         keep (`numpy.ndarray` of `bool`, shape `(N,)`):
             Which of them stay.
         why (`list[str]`):
@@ -154,11 +116,10 @@ def expire(
     """
     if keep.all():
         return state, ""
-    num_tasks, gone = len(state.task_names), ~keep
-    groups = np.bincount(carried.task[gone], minlength=num_tasks)
-    tokens = np.zeros(num_tasks, dtype=np.int64)
-    np.add.at(tokens, carried.task[gone], carried.tokens[gone])
+    gone = state.carried.select(~keep)
+    groups, tokens = (count(len(state.task_names)) for count in (gone.counts, gone.token_counts))
     changes = {
+        "carried": state.carried.select(keep),
         "groups": replace(
             state.groups, expired=state.groups.expired + groups, carried_out=state.groups.carried_out - groups
         ),
