@@ -57,7 +57,7 @@ def plan_run(
     eval_dataset: Any,
     tasks: Sequence[Task] | None,
     host_options: Mapping[str, Any],
-    custom_filter: bool = False,
+    own_parts: Mapping[str, Any] | None = None,
 ) -> RunPlan:
     """
     Decides what is run, before the host trainer is built.
@@ -77,8 +77,8 @@ def plan_run(
             The user's tasks.
         host_options (`dict`):
             Further arguments for the host.
-        custom_filter (`bool`, *optional*, defaults to `False`):
-            Whether the user has given a filter of groups.
+        own_parts (`dict[str, Any]`, *optional*):
+            The trainer's arguments that take the place of settings, by name.
 
     Returns:
         [`RunPlan`]
@@ -88,7 +88,7 @@ def plan_run(
     """
     args = _default_args(model) if args is None else args
     has_tasks = tasks is not None or isinstance(reward_funcs, Mapping)
-    settings = resolve(args, has_tasks=has_tasks, custom_filter=custom_filter)
+    settings = resolve(args, has_tasks=has_tasks, own=own_parts)
     if tasks is not None:
         _refuse_with_tasks(reward_funcs, train_dataset, eval_dataset)
         mixture = TaskMixture(tasks, on_error=settings.reward_on_error, timeout=settings.reward_timeout)

@@ -138,9 +138,8 @@ class MultiTaskGRPOTrainer(GRPOTrainer):
         **kwargs: Any,
     ) -> None:
         check_host()
-        plan = plan_run(
-            model, reward_funcs, args, train_dataset, eval_dataset, tasks, kwargs, group_filter is not None
-        )
+        own_parts = {"weighting": weighting, "sampler": sampler, "group_filter": group_filter, "guard": guard}
+        plan = plan_run(model, reward_funcs, args, train_dataset, eval_dataset, tasks, kwargs, own_parts)
         self.settings, self.mixture, self._trains_host_rows = plan.settings, plan.mixture, plan.trains_host_rows
         self._replay: Replay | None = None
         self._queued: BatchSignal | None = None
