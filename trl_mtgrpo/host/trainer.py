@@ -5,6 +5,7 @@ groups that train are *replayed*: TRL prepares them for its loss while `_generat
 what was already generated and scored.
 """
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -31,7 +32,7 @@ from ..rollouts.groups import COMPLETION_IDS, COMPLETIONS, Group, merge_extra_fi
 from ..sampling import RatioPreservingSampler, StallDoctor
 from ..state.branches import Lineage
 from ..state.checkpoints import begin_branch, begin_checkpoint, find_checkpoint
-from ..state.resuming import resume_state
+from ..state.resuming import resume_exceptions, resume_state
 from ..state.run_state import start_state
 from ..state.state_file import STATE_FILE, write_state
 from ..tasks.failures import RewardError, describe_failures
@@ -48,6 +49,9 @@ from .method import GroupFilter, build_guard, build_judge, build_sampler, build_
 from .replay import Replay, build_replay
 from .run_plan import plan_run
 from .task_sampler import TaskAwareSampler
+
+
+logger = logging.getLogger(__name__)
 
 
 class MultiTaskGRPOTrainer(GRPOTrainer):
@@ -206,6 +210,9 @@ class MultiTaskGRPOTrainer(GRPOTrainer):
         self._start_state = start_state(names, self._updater.weighting, num_rows, fingerprints, functions)
         self.multi_task_state = self._start_state
         self._lineage: Lineage = ()
+        if settings.save_strategy != "no":
+            for exception in resume_exceptions(settings):
+                logger.warning(exception)
         self.add_callback(TaskWeightCallback(self))
         if settings.task_table:
             self.add_callback(TaskTableCallback(names))
