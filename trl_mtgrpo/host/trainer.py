@@ -149,6 +149,9 @@ class MultiTaskGRPOTrainer(GRPOTrainer):
         self._open_micro_batch: dict[str, Any] | None = None
         self._evaluation: TaskEvaluation | None = None
         self._baseline_accuracy = check_baseline(baseline_accuracy, plan.mixture.names) if plan.mixture else None
+        if plan.mixture is not None and not self._passes_rows and "reward_processing_classes" in kwargs:
+            given = kwargs["reward_processing_classes"]
+            kwargs["reward_processing_classes"] = plan.mixture.processing_classes(given)
         super().__init__(model=model, args=plan.settings, **plan.host_arguments, **kwargs)
         if self.mixture is not None:
             self.mixture.wrap_models(self.reward_funcs)

@@ -174,8 +174,8 @@ def check_dataset(dataset: Any, owner: str) -> None:
             f"`dataset[{first!r}]`."
         )
     raise TypeError(
-        f"{owner} must be a `datasets.Dataset`, got {kind}. Rows are drawn by position, so turn a stream into one with "
-        "`Dataset.from_list(list(stream.take(n)))`."
+        f"{owner} must be a `datasets.Dataset`, got {kind}. Rows are drawn by position, so turn a stream into one "
+        "with `Dataset.from_list(list(stream.take(n)))`."
     )
 
 

@@ -1,6 +1,7 @@
 """Decides when a call into user code has taken too long, and stops it."""
 
 import asyncio
+import contextlib
 import contextvars
 import ctypes
 import os
@@ -70,10 +71,11 @@ async def await_within(seconds: float | None, function: Callable[[], Coroutine[A
     if seconds is None:
         return await function()
     loop = _running_loop()
-    limited = asyncio.run_coroutine_threadsafe(_cancelled_after(seconds, function), loop.loop)
+    limited = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_cancelled_after(seconds, function), loop.loop))
     # Longer than the limit itself, so that a loop that is alive cancels what waits.
-    done, _ = await asyncio.wait([asyncio.wrap_future(limited)], timeout=seconds + max(seconds / 10, 0.1))
+    done, _ = await asyncio.wait([limited], timeout=seconds + max(seconds / 10, 0.1))
     if not done:
+        limited.cancel()
         loop.abandon()
         raise RewardTimeout
     return limited.result()
@@ -97,8 +99,12 @@ class _Loop:
         self.process = os.getpid()
         self.abandoned = False
         self.loop = asyncio.new_event_loop()
-        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
+
+    def _run(self) -> None:
+        with contextlib.suppress(RewardTimeout):
+            self.loop.run_forever()
 
     def abandon(self) -> None:
         self.abandoned = True
