@@ -166,13 +166,16 @@ def check_dataset(dataset: Any, owner: str) -> None:
     """
     if isinstance(dataset, Dataset):
         return
-    expected = f"{owner} must be a `datasets.Dataset`, got {type(dataset).__name__}"
+    kind = type(dataset).__name__
     if isinstance(dataset, Mapping):
         first = next(iter(dataset), "train")
-        raise TypeError(f"{expected} with the splits {list(dataset)}. Name one of them: `dataset[{first!r}]`.")
+        raise TypeError(
+            f"{owner} must be a `datasets.Dataset`, got {kind} with the splits {list(dataset)}. Name one of them: "
+            f"`dataset[{first!r}]`."
+        )
     raise TypeError(
-        f"{expected}. Rows are drawn by position, so turn a stream into one with "
-        "`Dataset.from_list(list(stream.take(n)))`."
+        f"{owner} must be a `datasets.Dataset`, got {kind}. Rows are drawn by position, so turn a stream into one "
+        "with `Dataset.from_list(list(stream.take(n)))`."
     )
 
 
