@@ -1,4 +1,4 @@
-"""Draws docs/images/architecture.svg from the imports between the rooms of the package: `python docs/make_architecture.py`."""
+"""Draws docs/images/architecture.svg from the imports between rooms: `python docs/make_architecture.py`."""
 
 import ast
 from html import escape

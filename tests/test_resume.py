@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from transformers import TrainerCallback
+from trl_mtgrpo.rollouts.groups import Group
 
 from tests.resume_runs import differences, final_facts, recorded_tasks
 from tests.tiny import contains_digit, contains_lower, rows, tiny_config, tiny_model, tiny_tokenizer, tiny_trainer
 from trl_mtgrpo import MultiTaskGRPOTrainer, Task, TaskSignal
-from trl_mtgrpo.rollouts.groups import Group
 from trl_mtgrpo.state.checkpoints import last_complete_checkpoint
 from trl_mtgrpo.state.state_file import STATE_FILE, StateFileError
 

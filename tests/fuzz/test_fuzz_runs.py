@@ -8,12 +8,12 @@ import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from trl_mtgrpo.rollouts.groups import Group
 
 from tests.fake_runs import FakePolicy, collector, mixture, step
 from tests.fuzz.cases import CASES
 from tests.resume_runs import state_json
 from trl_mtgrpo import ImprovementAwareWeighting, RatioPreservingSampler, TaskSignal
-from trl_mtgrpo.rollouts.groups import Group
 from trl_mtgrpo.state.codec import from_json
 from trl_mtgrpo.state.run_state import MultiTaskState, start_state
 from trl_mtgrpo.state.task_changes import Carried, change_tasks, expire, fitting
