@@ -291,7 +291,9 @@ def test_a_rewritten_checkpoint_counts_as_incomplete_until_its_end(tmp_path: Pat
 def test_the_row_of_a_carried_group_is_found_again(tmp_path: Path) -> None:
     trainer = saved_run(tmp_path, **SURPLUS)
     before = trainer.multi_task_state.carried
-    after = MultiTaskState.from_json(saved_state(tmp_path / "checkpoint-4"), trainer.mixture.row).carried
+    after = MultiTaskState.from_json(
+        saved_state(tmp_path / "checkpoint-4"), lambda *place: trainer.mixture.row(*place).for_host()
+    ).carried
     assert len(before) == len(after) > 0
     for one, other in zip(before, after, strict=True):
         assert [rollout.row for rollout in one.rollouts] == [rollout.row for rollout in other.rollouts]

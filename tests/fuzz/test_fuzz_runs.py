@@ -125,7 +125,7 @@ class Runs(RuleBasedStateMachine):
     @rule()
     def resume(self) -> None:
         text = json.dumps(self.state.to_json())
-        self.state = MultiTaskState.from_json(json.loads(text), self.mixture.row)
+        self.state = MultiTaskState.from_json(json.loads(text), lambda *place: self.mixture.row(*place).for_host())
         assert json.dumps(self.state.to_json()) == text
 
     @rule(data=st.data())

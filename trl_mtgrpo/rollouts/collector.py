@@ -246,7 +246,7 @@ class BatchCollector:
         for start in range(0, len(keys), self.groups_per_call):
             part = keys[start : start + self.groups_per_call]
             places = self.ranks.local([key for key in part for _ in range(self.num_generations)])
-            rows = [self.mixture.row(*place).for_host() for place in places] if host_rows is None else host_rows
+            rows = [row.for_host() for row in self.mixture.rows(places)] if host_rows is None else host_rows
             output = generate(rows)
             rewards = output.rewards.reshape(len(part), self.num_generations, -1)  # (groups, G, F)
             tokens = output.lengths.reshape(len(part), self.num_generations).sum(axis=1)

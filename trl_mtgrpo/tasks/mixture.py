@@ -267,9 +267,9 @@ class TaskMixture:
             no task has such rows.
         """
         rows = HostRows(self._datasets(split))
-        if not rows.places:
+        if not len(rows):
             return None
-        return Dataset.from_dict({"prompt": range(len(rows.places))}).with_transform(rows)
+        return Dataset.from_dict({"prompt": range(len(rows))}).with_transform(rows)
 
     def evaluation_row(self, row: Mapping[str, Any]) -> TaskRow:
         """

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 
@@ -75,11 +76,15 @@ class HostRows:
 
     def __init__(self, datasets: Sequence[Dataset | None]) -> None:
         self.datasets = tuple(datasets)
-        self.places = [
-            (task_id, row)
-            for task_id, dataset in enumerate(self.datasets)
-            for row in range(0 if dataset is None else len(dataset))
-        ]
+        self.ends = np.cumsum([0 if dataset is None else len(dataset) for dataset in self.datasets])
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    def place(self, position: int) -> tuple[int, int]:
+        """Task and row behind a position."""
+        task_id = int(np.searchsorted(self.ends, position, side="right"))
+        return task_id, int(position - (self.ends[task_id - 1] if task_id else 0))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "HostRows":
         # Formatting a dataset copies its transform; the rows behind it are never written.
@@ -96,7 +101,7 @@ class HostRows:
         Returns:
             `dict[str, list]`: the host's columns, with `None` in rows of tasks that lack one.
         """
-        rows = [row.for_host() for row in read_places(self.datasets, [self.places[i] for i in batch["prompt"]])]
+        rows = [row.for_host() for row in read_places(self.datasets, [self.place(i) for i in batch["prompt"]])]
         names = dict.fromkeys(name for row in rows for name in row)
         return {name: [row.get(name) for row in rows] for name in names}
 
