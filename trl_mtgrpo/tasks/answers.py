@@ -1,10 +1,10 @@
 r"""Decides what an answer earns: the rewards that read a box, a line, a number or a pattern, and their names.
 
-What counts as the answer is decided in `reading`, what means the same in `forms`, arithmetic in `arithmetic`. Text that
-a model wrote is compared and never evaluated; the one exception is [`math_verify_reward`], which a user has to name.
+What counts as the answer is decided in `reading`, what means the same in `forms`, arithmetic in `arithmetic`. Text
+that a model wrote is compared and never evaluated; the exception, [`math_verify_reward`], has to be named.
 """
 
-import functools
+import collections
 import importlib
 import re
 from collections.abc import Callable
@@ -64,7 +64,6 @@ __all__ = [
 
 Reward = Callable[..., list[float | None]]
 
-_MAX_SEARCHED_CHARS = 20_000  # the end of a completion in which a pattern or a number is looked for
 _LAST_NUMBER = re.compile(r"(?<![\w.])[+\-−]?\s?\d[\d,]*(?:\.\d+)?(?:/\d+)?(?![\w])")  # noqa: RUF001
 
 
@@ -94,6 +93,7 @@ class BoxedReward:
 
     def __call__(self, completions: list[Any], **kwargs: Any) -> list[float]:
         prompts = kwargs.get("prompts")
+        shown: dict[int, set[str]] = {}  # the completions of a group share their prompt
         rewards = []
         for i, completion in enumerate(completions):
             answer = boxed_answer(completion)
@@ -102,8 +102,7 @@ class BoxedReward:
             elif self.check(answer, **{column: kwargs[column][i] for column in self.columns}):
                 rewards.append(1.0)
             else:
-                shown = boxes(prompt_text(prompts[i])) if prompts is not None and self.format_reward else set()
-                rewards.append(0.0 if "".join(answer.split()) in shown else self.format_reward)
+                rewards.append(0.0 if prompts and _is_shown(answer, prompts[i], shown) else self.format_reward)
         return rewards
 
 
@@ -165,7 +164,10 @@ def exact_match_reward(column: str = "answer") -> Reward:
     def exact_match(completions: list[Any], **kwargs: Any) -> list[float | None]:
         expected = _column(kwargs, column)
         answers = (line_answer(completion, MAX_ANSWER_CHARS) for completion in completions)
-        return [float(is_same_answer(answer, right)) for answer, right in zip(answers, expected, strict=True)]
+        return [
+            float(says_something(answer) and is_same_answer(answer, right))
+            for answer, right in zip(answers, expected, strict=True)
+        ]
 
     return exact_match
 
@@ -183,11 +185,10 @@ def boxed_reward(column: str = "answer", format_reward: float = 0.0) -> Reward:
     Returns:
         `Callable`: a reward function, see [`BoxedReward`]; answers are compared as by [`is_same_answer`].
     """
-    reward = BoxedReward(lambda answer, **row: is_same_answer(answer, row[column]), (column,), format_reward)
+    reward = BoxedReward(is_same_answer, ("expected",), format_reward)
 
     def boxed(completions: list[Any], **kwargs: Any) -> list[float | None]:
-        _column(kwargs, column)
-        return [*reward(completions, **kwargs)]
+        return [*reward(completions, prompts=kwargs.get("prompts"), expected=_column(kwargs, column))]
 
     return boxed
 
@@ -199,7 +200,7 @@ def regex_reward(pattern: str, column: str | None = None) -> Reward:
     Args:
         pattern (`str`):
             A regular expression. With a group, the last match's first group is the answer; without one, the last match
-            is. It is searched in the last 20,000 characters of what comes after the reasoning. A pattern with nested
+            is. It is searched in the last 10,000 characters of what comes after the reasoning. A pattern with nested
             repetition can take very long on text made for it; `reward_timeout` bounds a call.
         column (`str`, *optional*):
             Dataset column with the right answer, compared as by [`is_same_answer`]. Without one any match is right.
@@ -221,16 +222,15 @@ def regex_reward(pattern: str, column: str | None = None) -> Reward:
         compiled = re.compile(pattern)
     except (re.error, TypeError) as error:
         raise ValueError(
-            f"`pattern` must be a regular expression, got {pattern!r} ({error}). Escape characters such as '(' and '*'."
+            f"`pattern` must be a regular expression, got {pattern!r} ({error}). Escape characters such as "
+            "'(' and '*'."
         ) from error
 
     def regex(completions: list[Any], **kwargs: Any) -> list[float | None]:
         expected = None if column is None else _column(kwargs, column)
         rewards: list[float | None] = []
         for i, completion in enumerate(completions):
-            last = None
-            for last in compiled.finditer(_searched(completion)):
-                pass
+            last = next(iter(collections.deque(compiled.finditer(_searched(completion)), maxlen=1)), None)
             caught = None if last is None else last.group(1 if compiled.groups else 0)
             rewards.append(float(caught is not None and (expected is None or is_same_answer(caught, expected[i]))))
         return rewards
@@ -339,9 +339,9 @@ def reasoning_gym_reward(family: str, format_reward: float = 0.1) -> BoxedReward
         `ValueError`: for an unknown or refused family.
     """
     # Loads `datasets`, and knows this module.
-    from .sources.reasoning_gym import family_reward
+    from .sources.reasoning_gym import family_check
 
-    return family_reward(family, format_reward)
+    return BoxedReward(*family_check(family), format_reward)
 
 
 NAMED_REWARDS: dict[str, Callable[..., Callable[..., Any]]] = {
@@ -355,12 +355,18 @@ NAMED_REWARDS: dict[str, Callable[..., Callable[..., Any]]] = {
 """Name of a reward in a task file -> function that returns it; further entries there are its keyword arguments."""
 
 
+def _is_shown(answer: str, prompt: Any, shown: dict[int, set[str]]) -> bool:
+    if id(prompt) not in shown:
+        shown[id(prompt)] = boxes(prompt_text(prompt))
+    return "".join(answer.split()) in shown[id(prompt)]
+
+
 def _column(kwargs: dict[str, Any], column: str) -> list[Any]:
     if column not in kwargs:
         known = sorted(set(kwargs) - {"prompts", "completion_ids", "trainer_state", "log_extra", "log_metric"})
         raise ValueError(
-            f"`column` must be a column of the task's rows, got '{column}' and rows with {known}. Name the column that "
-            "holds the right answer."
+            f"`column` must be a column of the task's rows, got '{column}' and rows with {known}. Name the column "
+            "that holds the right answer."
         )
     return list(kwargs[column])
 

@@ -1,4 +1,4 @@
-r"""Decides the value of an arithmetic expression that a model wrote, in the ways people write one, without running it."""
+"""Decides the value of an arithmetic expression that a model wrote, in the ways people write one; nothing is run."""
 
 import ast
 import re
@@ -25,6 +25,7 @@ _OPERATORS: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] =
     ast.Mult: Fraction.__mul__,
     ast.Div: Fraction.__truediv__,
 }
+
 
 def as_arithmetic(text: str) -> str:
     r"""

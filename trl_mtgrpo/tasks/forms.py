@@ -47,16 +47,19 @@ _DASHES = str.maketrans("−–‐‑", "----")  # noqa: RUF001
 _ENVIRONMENT = re.compile(r"\\(?:begin|end)\{[a-z]{1,12}\*?\}(?:\{[lcr| ]{0,40}\})?")
 _FRACTION = re.compile(r"\\[dt]?frac\s{0,4}\{\s{0,4}(-?\s{0,4}\d{1,40})\s{0,4}\}\s{0,4}\{\s{0,4}(\d{1,40})\s{0,4}\}")
 _SHORT_FRACTION = re.compile(r"\\[dt]?frac\s{0,4}(\d)\s{0,4}(\d)")
-_TENS = re.compile(r"\s{0,4}(?:\\times|\\cdot|[×*·])\s{0,4}10\s{0,4}\^\s{0,4}(?:\{\s{0,4}([+-]?\d{1,3})\s{0,4}\}|([+-]?\d{1,3}))")
+_TENS = re.compile(
+    r"\s{0,4}(?:\\times|\\cdot|[\u00d7*\u00b7])\s{0,4}10\s{0,4}\^\s{0,4}(?:\{\s{0,4}([+-]?\d{1,3})\s{0,4}\}|([+-]?\d{1,3}))"
+)
 _NAME = re.compile(r"(?:[A-Za-z][A-Za-z0-9_]{0,15}\s{0,4})?=\s{0,4}")
 _CURRENCY = re.compile(r"^([+-]?)\s{0,4}\\?[$€£]\s{0,4}")
 _DEGREES = re.compile(r"\s{0,4}(?:°|\^\s{0,2}\{?\s{0,2}\\circ\s{0,2}\}?)$")
 _UNIT = re.compile(r"(?<=[0-9.])\s{0,4}([A-Za-z]{2,20})(?:\s{1,4}([A-Za-z]{2,20}))?$")
 # Words after a number that are no unit: they change the number, or leave open which one is meant.
-_NO_UNITS = frozenset(
-    "or and not to plus minus over mod pi hundred thousand million billion trillion dozen dozens score percent half "
-    "halves third thirds quarter quarters tenth tenths hundredth hundredths th st nd rd more less than maybe".split()
-)
+_NOT_A_UNIT = """
+or and not to plus minus over mod pi hundred thousand million billion trillion dozen dozens score percent half
+halves third thirds quarter quarters tenth tenths hundredth hundredths th st nd rd more less than maybe
+"""
+_NO_UNITS = frozenset(_NOT_A_UNIT.split())
 _GROUPED = re.compile(r"[+-]?\d{1,3}(?:(?:,|\{,\}| )\d{3})+(?:\.\d*)?")
 _NUMBER = re.compile(r"([+-]?)(\d+(?:\.\d*)?|\.\d+)(?:[eE]([+-]?\d{1,3}))?")
 _RATIO = re.compile(r"([+-]?\d+)\s*/\s*(\d+)")
@@ -222,7 +225,12 @@ def same_rows(answer: str, expected: str) -> bool:
     written = rows(answer)
     if written == right:
         return bool(right)
-    return len(right) == 1 and len(right[0]) > 1 and answer.count("[") <= 1 and [sum(written, [])] == right
+    return (
+        len(right) == 1
+        and len(right[0]) > 1
+        and answer.count("[") <= 1
+        and [word for row in written for word in row] == right[0]
+    )
 
 
 def rows(text: str) -> list[list[str]]:
@@ -253,7 +261,7 @@ def flat(text: str) -> list[str]:
     Returns:
         `list[str]`: its words in order.
     """
-    return sum(rows(text), [])
+    return [word for row in rows(text) for word in row]
 
 
 def _undressed(text: str) -> str:

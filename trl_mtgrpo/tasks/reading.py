@@ -1,6 +1,6 @@
 r"""Decides which part of a completion is its answer: what comes after the reasoning, in the last box or on its line.
 
-Everything here is bounded, so that no completion costs more than a fraction of a millisecond.
+Everything here is bounded: an ordinary completion costs a tenth of a millisecond, a megabyte made to hurt a few more.
 """
 
 import itertools
@@ -21,6 +21,7 @@ _NEXT_TURN = re.compile(
     r"\n\s{0,8}(?:#{1,4} {0,4})?(?:User|Human)\s{0,4}:|<\|(?:im_end|eot_id|endoftext|end_of_text|end)\|>|</s>"
     r"|<\|im_start\|>user"
 )
+_MARKS = ("User", "Human", "<|", "</s>")
 
 
 def completion_text(completion: str | list[dict[str, Any]]) -> str:
@@ -207,6 +208,8 @@ def says_something(text: str) -> bool:
 
 def _turns(text: str) -> Iterator[str]:
     """Answer parts of the beginnings of a text that end where another turn starts."""
+    if not any(mark in text for mark in _MARKS):
+        return  # the common case, without a search
     for mark in itertools.islice(_NEXT_TURN.finditer(text), _MAX_TURNS):
         yield answer_part(text[: mark.start()])
 

@@ -43,8 +43,8 @@ _SIGNS = {
     "iff": "↔",
     "land": "∧",
     "wedge": "∧",
-    "lor": "∨",
-    "vee": "∨",
+    "lor": "∨",  # noqa: RUF001
+    "vee": "∨",  # noqa: RUF001
     "neg": "¬",
     "lnot": "¬",
     "circ": "°",

@@ -197,7 +197,11 @@ def _check_arguments(
     named = {*train_rows, *test_rows}
     fields = {name for table in tables for name in (*table.column_names, *_fields(table)) if name not in _COLUMNS}
     sources |= {_without_split(source) for source in sources}
-    for argument, given, known in (("reward_funcs", functions, named), ("rename", rename, sources), ("drop", drop, fields)):
+    for argument, given, known in (
+        ("reward_funcs", functions, named),
+        ("rename", rename, sources),
+        ("drop", drop, fields),
+    ):
         strange = sorted(set(given) - known)
         if strange:
             raise ValueError(
@@ -230,9 +234,9 @@ def _is_paper_s(family: str, truth: Any) -> bool:
 
 
 def _numbers(truth: dict[str, Any]) -> tuple[list[int], int] | None:
-    numbers = truth.get("numbers")
+    numbers: Any = truth.get("numbers")
     try:
-        split = numbers.split(",") if isinstance(numbers, str) else numbers or []
+        split = numbers.split(",") if isinstance(numbers, str) else numbers
         return [int(number) for number in split], int(truth["target"])
     except (TypeError, ValueError):
         return None
@@ -265,7 +269,9 @@ def _paper_table(tables: list[pa.Table], family: str, text: bool) -> list[pa.Tab
     for table in tables:
         prompts = table.column("prompt")
         if text:
-            prompts = pa.array([p if isinstance(p, str) else p[0]["content"] for p in prompts.to_pylist()], pa.string())
+            prompts = pa.array(
+                [p if isinstance(p, str) else p[0]["content"] for p in prompts.to_pylist()], pa.string()
+            )
         columns = {"prompt": prompts}
         if family == "countdown":
             rows = [_numbers(truth) for truth in _truths(table)]

@@ -21,13 +21,15 @@ Place = Literal["box", "last", "first"]
 
 # What a prompt says of the answer's form. Examples hold letters where answers hold numbers, and a name that is none of
 # zebra_puzzles', so that no example can be right.
-_COUNTDOWN = "Make {target} out of the numbers {numbers}. Use every one of them exactly once, and nothing but +, -, *, / and parentheses. "
+_COUNTDOWN = (
+    "Make {target} out of the numbers {numbers}. Use every one of them exactly once, and nothing but +, -, *, / and "
+    "parentheses. "
+)
 _FORMS: dict[Place, dict[str, str]] = {
     "box": {
-        "countdown": r"Give the finished expression in \boxed{}, written like \boxed{(a + b) / c} but with the numbers.",
+        "countdown": r"Give the finished expression in \boxed{}, like \boxed{(a + b) / c} with the numbers.",
         "zebra_puzzles": r" Write just that name in \boxed{}, like \boxed{Somebody}.",
-        "arc_1d": "\n\n"
-        r"Write just the output grid in \boxed{}, its numbers separated by spaces where this has letters: \boxed{a b c}.",
+        "arc_1d": "\n\n" r"Write just the output grid in \boxed{}, like \boxed{a b c} with the numbers.",
         "": "\n\n" r"Write your final answer, and nothing else, in \boxed{}.",
     },
     "last": {
@@ -130,7 +132,15 @@ class PuzzleRows:
         if cache_dir is None or self.size == 0:
             return [self.row(position) for position in range(self.size)]
         form = instruction(self.family, self.place)
-        made_of = [self.family, dict(self.options), self.seed, self.size, self.prompt.key(), form, sorted(self.excluded)]
+        made_of = [
+            self.family,
+            dict(self.options),
+            self.seed,
+            self.size,
+            self.prompt.key(),
+            form,
+            sorted(self.excluded),
+        ]
         digest = hashlib.sha256(json.dumps([made_of, version("reasoning-gym")], sort_keys=True).encode()).hexdigest()
         path = Path(cache_dir) / f"{self.family}-{self.size}-{digest[:16]}.jsonl"
         if path.exists():

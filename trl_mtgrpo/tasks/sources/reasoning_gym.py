@@ -18,7 +18,17 @@ from .puzzles import Place, PuzzleRows, answer_text, rendered, rows_dataset, sou
 from .templates import PROMPT, Prompt, prompt_template
 
 
-__all__ = ["EVALUATING", "EXACT", "HASH_DEPENDENT", "LEVELS", "PROMPT", "REVIEWED", "ReasoningGymCheck", "family_reward", "reasoning_gym_task"]
+__all__ = [
+    "EVALUATING",
+    "EXACT",
+    "HASH_DEPENDENT",
+    "LEVELS",
+    "PROMPT",
+    "REVIEWED",
+    "ReasoningGymCheck",
+    "family_check",
+    "reasoning_gym_task",
+]
 
 
 # The levels of the paper's experiments, recovered from its data.
@@ -58,10 +68,12 @@ EVALUATING = frozenset(
 # Families whose own scorer evaluates text, or accepts any text, but where being equal to the one right answer decides.
 EXACT = frozenset({"binary_matrix", "game_of_life_halting", "spiral_matrix", "string_insertion"})
 
-# Forms outside of which a scorer would expand a count, a power or a nesting that the model chose, or accept "nan".
+# Forms outside of which a scorer would expand a count, a power or a nesting that the model chose, accept "nan", or
+# pass over what it cannot read.
 _FORMS = {
     "complex_arithmetic": re.compile(r"[0-9.+\-ij() ]{1,80}"),
     "coin_flip": re.compile(r"[0-9., /]{1,60}"),
+    "polynomial_equations": re.compile(r"[0-9.,eE+\- ]{1,200}"),
     "propositional_logic": re.compile(r"[A-Z()∧∨¬→↔ ]{1,200}"),  # noqa: RUF001
     "rubiks_cube": re.compile(r"(?!.*[0-9]{2})[A-Za-z0-9' ]{1,400}"),
     "rush_hour": re.compile(r"(?!.*[0-9]{2})[A-Z0-9+\-, \[\]'\"]{1,400}"),
@@ -182,16 +194,20 @@ def reasoning_gym_task(
             )
     if not box and format_reward is not None:
         raise ValueError(
-            f"`format_reward` must be left out with `box=False`, got {format_reward}. Without a box there is no form to "
-            "reward."
+            f"`format_reward` must be left out with `box=False`, got {format_reward}. Without a box there is no form "
+            "to reward."
         )
     if not isinstance(shots, int) or not 0 <= shots <= _MAX_SHOTS:
         raise ValueError(
-            f"`shots` must be a whole number between 0 and {_MAX_SHOTS}, got {shots!r}. Every prompt holds all of them."
+            f"`shots` must be a whole number between 0 and {_MAX_SHOTS}, got {shots!r}. Every prompt holds all of "
+            "them."
         )
     template = prompt_template(prompt, chat, tokenizer)
     place: Place = "box" if box else "first" if shots and not template.is_chat else "last"
-    reward = family_reward(family, 0.1 if format_reward is None else format_reward, place)
+    check, columns = family_check(family)
+    reward: BoxedReward | LineReward = LineReward(check, columns, place == "first")
+    if box:
+        reward = BoxedReward(check, columns, 0.1 if format_reward is None else format_reward)
     start, own = 2 * seed * _BLOCK, family in LEVELS
     shown = _worked_examples(PuzzleRows(family, options, start + _SHOT_SEEDS, 1, template, place=place), shots)
     template = template.with_examples([pair for _, pair in shown])
@@ -300,38 +316,32 @@ def _options(family: str, level: str | None, config: dict[str, Any]) -> dict[str
     return config
 
 
-def family_reward(family: str, format_reward: float = 0.1, place: Place = "box") -> BoxedReward | LineReward:
+def family_check(family: str) -> tuple[Callable[..., bool], tuple[str, ...]]:
     """
-    The reward of a family's rows.
+    What decides whether an answer to a family's rows is right.
 
     Args:
         family (`str`):
             Name of a reasoning-gym dataset.
-        format_reward (`float`, *optional*, defaults to `0.1`):
-            Reward of a wrong answer in a box.
-        place (`str`, *optional*, defaults to `"box"`):
-            Where the answer is read: `"box"`, `"last"` or `"first"` line.
 
     Returns:
-        [`BoxedReward`] or [`LineReward`]: with the columns that it reads in `columns`.
+        `tuple`: a function `check(answer, <columns by name>)`, and the dataset columns that it needs.
 
     Raises:
         `ValueError`: for an unknown or refused family.
     """
     _check_family(family)
-    check: Callable[..., bool] = ReasoningGymCheck(family)
-    columns: tuple[str, ...] = ("item", "source", "expected")
     if family == "countdown":
-        check, columns = is_countdown_solution, ("numbers", "target")
-    elif family in LEVELS:
-        check, columns = is_same_text, ("expected",)
-    return BoxedReward(check, columns, format_reward) if place == "box" else LineReward(check, columns, place == "first")
+        return is_countdown_solution, ("numbers", "target")
+    if family in LEVELS:
+        return is_same_text, ("expected",)
+    return ReasoningGymCheck(family), ("item", "source", "expected")
 
 
 def _worked_examples(source: PuzzleRows, count: int) -> list[tuple[str, tuple[str, str]]]:
     """Keys of distinct items, each with its question and its answer as a model should write it."""
     options = json.dumps({**source.options, "seed": source.seed, "size": _SHOT_ITEMS}, sort_keys=True)
-    reward = family_reward(source.family, place=source.place)
+    check, names = family_check(source.family)
     found: dict[str, tuple[str, str]] = {}
     for item in range(_SHOT_ITEMS if count else 0):
         try:
@@ -341,9 +351,9 @@ def _worked_examples(source: PuzzleRows, count: int) -> list[tuple[str, tuple[st
         question, key, columns = rendered(source.family, entry, source.place)
         answer = answer_text(entry["answer"])
         written = rf"\boxed{{{answer}}}" if source.place == "box" else answer
-        row = {name: [value] for name, value in {**columns, "item": item, "source": options}.items()}
+        row = {**columns, "item": item, "source": options}
         # reasoning-gym may write a countdown answer with powers or signs, which the rules do not allow.
-        if answer and reward(completions=[written], **row) == [1.0]:
+        if answer and check(answer, **{name: row[name] for name in names}):
             found.setdefault(key, (question, written))
         if len(found) == count:
             break

@@ -64,7 +64,10 @@ class PromptTemplate:
 
     def key(self) -> list[Any]:
         """What distinguishes this template from others, for the name of a cache file."""
-        return [self.parts if isinstance(self.parts, str) else list(self.parts), [list(pair) for pair in self.examples]]
+        return [
+            self.parts if isinstance(self.parts, str) else list(self.parts),
+            [list(pair) for pair in self.examples],
+        ]
 
 
 def prompt_template(prompt: Prompt | None, chat: bool | None, tokenizer: Any) -> PromptTemplate:
