@@ -23,7 +23,7 @@ ROOMS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "state": (("weighting", "sampling", "tasks", "rollouts"), ("safetensors",)),
     "report": (
         ("weighting", "sampling", "tasks", "rollouts", "improvement", "state"),
-        ("matplotlib", "rich", "tqdm", "transformers"),
+        ("matplotlib", "jinja2", "rich", "tqdm", "transformers"),
     ),
     "host": (
         ("weighting", "sampling", "tasks", "rollouts", "improvement", "state", "report"),
@@ -41,7 +41,6 @@ NOT_YET = {
     ("improvement", "host"),
     ("improvement", "report"),
     ("improvement", "state"),
-    ("report", "host"),
 }
 
 
