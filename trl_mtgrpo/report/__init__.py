@@ -143,9 +143,9 @@ def write_report(runs: Sequence[Run], output: Path, title: str = "Multi-task GRP
     for picture in PICTURES:
         drawn = drawings[picture.name]
         if drawn.figure is None:
-            left_out.append(f"{picture.title} (whole)")
+            left_out.append(f"the picture '{picture.title}'")
             continue
-        left_out += [f"{picture.title}: {panel}" for panel in drawn.missing]
+        left_out += [f"in '{picture.title}' the panel '{panel}'" for panel in drawn.missing]
         image = io.BytesIO()
         with import_matplotlib().rc_context(RC):
             drawn.figure.savefig(image, format="png", dpi=DPI, metadata={"Software": None})

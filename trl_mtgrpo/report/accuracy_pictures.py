@@ -18,6 +18,7 @@ from .canvas import (
     legend_below,
     panels,
     percent_axis,
+    step_axis,
     token_axis,
     with_data,
 )
@@ -48,7 +49,7 @@ def accuracy_per_task(runs: Runs) -> Drawing:
     for ax, panel in zip(axes.ravel(), drawn, strict=False):
         draw_panel(ax, panel, RUN_COLOURS, markers=True)
         ax.set_title(fitted(panel.title, 3.4))
-        ax.set_xlabel("optimizer steps")
+        step_axis(ax)
     for ax in axes[:, 0]:
         percent_axis(ax, "accuracy")
     hide_unused(axes, len(drawn))
@@ -83,7 +84,7 @@ def worst_and_average(runs: Runs) -> Drawing:
         percent_axis(row[0], "accuracy")
     for ax, j in zip(axes[-1], shown, strict=True):
         if j == 0:
-            ax.set_xlabel("optimizer steps")
+            step_axis(ax)
         else:
             token_axis(ax, "completion tokens generated")
     if 1 in shown:
@@ -120,8 +121,9 @@ def thresholds(runs: Runs) -> Drawing:
     axes[0, 0].set_ylim(0.0, min(max(level for r in reached.values() for level in r) + 0.1, 1.0))
     for ax, column in zip(axes[0], known, strict=True):
         ax.set_xlim(left=0)
-        ax.set_xlabel(titles[column])
         if column == "tokens":
             token_axis(ax, titles[column])
+        else:
+            step_axis(ax, titles[column])
     legend_below(figure, axes)
     return Drawing(figure, missing)

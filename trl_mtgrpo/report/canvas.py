@@ -177,6 +177,12 @@ def percent_axis(ax: Any, label: str, top: float = 1.0) -> None:
     ax.set_ylabel(label)
 
 
+def step_axis(ax: Any, label: str = "optimizer steps") -> None:
+    """Labels a horizontal axis that counts steps, which are whole."""
+    ax.xaxis.set_major_locator(import_matplotlib().ticker.MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
+    ax.set_xlabel(label)
+
+
 def token_axis(ax: Any, label: str) -> None:
     """Labels a horizontal axis that counts tokens, in thousands, millions or billions as they come."""
     _, high = ax.get_xlim()

@@ -145,7 +145,7 @@ def _reached(runs: Runs) -> PageTable | None:
             reached = [r for r in (first_reached(run, level) for run in seeds) if r is not None]
             text = "not reached"
             if reached:
-                steps = _mean_text([r.step for r in reached], "{:,.0f} steps, ")
+                steps = _mean_text([r.step for r in reached], "step {:,.0f}, ")
                 text = steps + _tokens_text([r.tokens for r in reached]) + " tokens"
                 text += f" ({len(reached)} of {len(seeds)} seeds)" if len(reached) < len(seeds) else ""
             cells.append(text)

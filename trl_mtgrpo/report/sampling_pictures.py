@@ -17,6 +17,7 @@ from .canvas import (
     legend_below,
     panels,
     percent_axis,
+    step_axis,
     token_axis,
     with_data,
 )
@@ -123,14 +124,14 @@ def generation_cost(runs: Runs) -> Drawing:
     # A panel of zeros alone says less than its title.
     zeros = {p.title for p in drawn if "missing" in p.title and not any(line.band.high.any() for line in p.lines)}
     drawn = [p for p in drawn if p.title not in zeros]
-    missing += tuple(f"{title} (there were none)" for title in zeros)
+    missing += tuple(zeros)
     if not drawn:
         return Drawing(None, missing)
     figure, axes = panels(1, len(drawn), width=3.7)
     for ax, panel in zip(axes[0], drawn, strict=True):
         draw_panel(ax, panel, RUN_COLOURS, markers=True)
         ax.set_title(panel.title)
-        ax.set_xlabel("optimizer steps")
+        step_axis(ax)
         ax.set_ylim(0.0, max(1.05, ax.get_ylim()[1]))
     legend_below(figure, axes)
     return Drawing(figure, missing)
@@ -200,7 +201,7 @@ def _rows_of_panels(
         top = next(i for i, panel in enumerate(panels_of_column) if panel.has_data)
         column[top].set_title(panels_of_column[top].title)
     for ax in axes[-1]:
-        ax.set_xlabel("optimizer steps")
+        step_axis(ax)
     return figure, axes, rows, missing
 
 
