@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from .screen import Screen
+from .screen import NAME_WIDTH, Screen
 
 
 # Logged accuracies that a trend looks back on.
@@ -207,9 +207,9 @@ def percent(value: float | None) -> str:
 
 def _table(title: str, columns: Sequence[str]) -> Table:
     table = Table(title=Text(title), title_justify="left")
-    table.add_column("task", overflow="fold")
+    table.add_column("task", overflow="fold", max_width=NAME_WIDTH)
     for column in columns:
-        table.add_column(column, justify="right", overflow="fold")
+        table.add_column(column, justify="right", no_wrap=True)
     return table
 
 

@@ -1,14 +1,13 @@
 """How the ledger of a run is shown: one row per task and a total."""
 
-import io
 from collections.abc import Sequence
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from ..sampling.accounting import REASONS, RolloutLedger
+from .screen import NAME_WIDTH, as_text
 
 
 def ledger_table(names: Sequence[str], groups: RolloutLedger, tokens: RolloutLedger) -> Table:
@@ -34,13 +33,13 @@ def ledger_table(names: Sequence[str], groups: RolloutLedger, tokens: RolloutLed
         "generated": groups.generated,
         "trained": groups.trained,
         **{fate: counts for fate, counts in fates.items() if counts.any()},
-        "tokens generated": tokens.generated,
-        "tokens trained": tokens.trained,
+        "tokens\ngenerated": tokens.generated,
+        "tokens\ntrained": tokens.trained,
     }
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("task", overflow="fold")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("task", overflow="fold", max_width=NAME_WIDTH)
     for column in columns:
-        table.add_column(column, justify="right", overflow="fold")
+        table.add_column(column, justify="right", no_wrap=True)
     for k, name in enumerate(names):
         table.add_row(Text(name), *(f"{int(counts[k]):,}" for counts in columns.values()))
     table.add_section()
@@ -65,7 +64,4 @@ def format_ledger(names: Sequence[str], groups: RolloutLedger, tokens: RolloutLe
     Returns:
         `str`: lines without a trailing newline.
     """
-    console = Console(file=io.StringIO(), width=width, force_terminal=False, force_jupyter=False)
-    with console.capture() as captured:
-        console.print(ledger_table(names, groups, tokens))
-    return captured.get().rstrip("\n")
+    return as_text(ledger_table(names, groups, tokens), width)

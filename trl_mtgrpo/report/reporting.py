@@ -221,7 +221,7 @@ class RunReporter:
         asked = [name for name, count in zip(self.names, outcomes.sum(axis=1), strict=True) if count]
         cause = self._failures() or " Every reward function answered None or NaN for every completion."
         raise NothingToLearnError(
-            f"Reward functions must score some completions, got no score in the first {total} groups of "
+            f"`reward_funcs` must score some completions, got no score in the first {total} groups of "
             f"{list_names(asked)}.{cause} Call them on a few completions before training."
         )
 
@@ -234,7 +234,7 @@ class RunReporter:
     def _unfilled(self, batch: CollectedBatch, unfilled: int) -> str:
         missing = batch.plan.deficits
         short = sorted(np.flatnonzero(missing), key=lambda k: -missing[k])
-        tasks = f" ({', '.join(f'{self.names[k]!r} {missing[k]}' for k in short[:3])})" if short else ""
+        tasks = f" ({', '.join(f'{self.names[k]} {missing[k]}' for k in short[:3])})" if short else ""
         return (
             f"The budget of a step ended with {unfilled} of {len(batch.is_filler)} groups missing{tasks}; the step "
             "trains on what it has (metric `sampling/unfilled_groups`). Raise the limit that ends a step "

@@ -18,7 +18,7 @@ from .run_card import RunCard, read_run_card
 
 TRAINER_STATE = "trainer_state.json"
 
-_SEED = re.compile(r"[-_.]?(?:seed|s)[-_]?\d+$", re.IGNORECASE)
+_SEED = re.compile(r"(?:[-_.]?seed|[-_.]s)[-_]?\d+$", re.IGNORECASE)
 _CHECKPOINT = re.compile(r"checkpoint-\d+")
 _TASK_KEY = re.compile(r"(?:eval_)?tasks/([^/]+)/")
 
