@@ -7,7 +7,7 @@ what was already generated and scored.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,9 +23,12 @@ from ..improvement.loss_inputs import ClipRange, add_behaviour_policy, record_fo
 from ..improvement.measure import MeasuredChange, measure_change
 from ..improvement.weight_updates import BatchSignal, TrainedBatch, WeightUpdater, mark_rows
 from ..report.display import TaskTableCallback
-from ..report.metrics import batch_metrics
+from ..report.host_output import quieten
+from ..report.metrics import averaged, batch_metrics, leave_out_unmeasured
 from ..report.model_card import extend_model_card, multi_task_section
 from ..report.reporting import RunReporter
+from ..report.run_card import RunCardCallback
+from ..report.screen import Screen
 from ..rollouts.collector import BatchCollector, CollectedBatch, Generated
 from ..rollouts.groups import COMPLETION_IDS, COMPLETIONS, Group, merge_extra_fields, split_generation
 from ..sampling import RatioPreservingSampler, StallDoctor
@@ -40,11 +43,17 @@ from .behaviour import with_behaviour_policy
 from .callbacks import TaskWeightCallback
 from .contract import check_host
 from .distributed import Ranks
-from .evaluation import TaskEvaluation, check_evaluation_rows, evaluation_rows, name_evaluation
+from .evaluation import TaskEvaluation, check_evaluation_rows, evaluation_rows
 from .method import GroupFilter, build_guard, build_judge, build_sampler, build_weighting, filters_groups
 from .replay import Replay, build_replay
 from .run_plan import plan_run
 from .task_sampler import TaskAwareSampler
+
+
+def method_settings(settings: GRPOConfig) -> dict[str, Any]:
+    """The resolved settings that are the method's own, by name."""
+    own = {entry.name for entry in fields(settings)} - {entry.name for entry in fields(GRPOConfig)}
+    return {name: getattr(settings, name) for name in sorted(own - {"task_table", "filled_by_method"})}
 
 
 class MultiTaskGRPOTrainer(GRPOTrainer):
@@ -196,11 +205,15 @@ class MultiTaskGRPOTrainer(GRPOTrainer):
         )
         # The host's loader has its own order, which may grow as any TRL run's may.
         num_rows = () if self._trains_host_rows else tuple(self.mixture.num_rows().tolist())
-        self._reporter = RunReporter(names, self.mixture.num_rows(), filters, settings.max_empty_steps)
+        screen = Screen() if settings.task_table and self.accelerator.is_main_process else None
+        self._reporter = RunReporter(names, self.mixture.num_rows(), filters, settings.max_empty_steps, screen)
         self.multi_task_state = start_state(names, self._updater.weighting, num_rows)
         self.add_callback(TaskWeightCallback(self))
+        self.add_callback(RunCardCallback(names, method_settings(settings)))
         if settings.task_table:
-            self.add_callback(TaskTableCallback(names))
+            table = TaskTableCallback(names)
+            self.add_callback(table)
+            quieten(self.callback_handler.callbacks, table.shows)
 
     @property
     def task_weights(self) -> dict[str, float]:
@@ -227,11 +240,13 @@ class MultiTaskGRPOTrainer(GRPOTrainer):
                 self._log_completion_extra("task", [row["task"] for row in rows])
             return super()._generate_and_score_completions(rows)
         weights = self._updater.weights(self.multi_task_state)
+        self._reporter.open(self.state.global_step + 1)
         batch, state = self._collector.collect(
             self.multi_task_state,
             weights,
             self._generate_rows,
             host_rows=[self._named(row) for row in inputs] if self._trains_host_rows else None,
+            on_round=self._reporter.round,
         )
         self.multi_task_state = replace(state, carried=self._with_behaviour_policy(batch.surplus))
         self._record(batch_metrics(self.mixture.names, batch, weights, state.stalls.stalled))
@@ -400,8 +415,12 @@ class MultiTaskGRPOTrainer(GRPOTrainer):
             finally:
                 measured, self._evaluation = self._evaluation, None
             self._record(measured.metrics())
-        # Of several evaluation sets the host would let the last one overwrite the others.
-        name_evaluation(self._metrics["eval"], kwargs.get("metric_key_prefix", "eval"))
+        # The host logs under `eval_`, whatever the prefix, and nothing at all after a prediction.
+        prefix = kwargs.get("metric_key_prefix", "eval")
+        if self.mixture is not None or prefix != "eval":
+            measured = averaged(self._metrics["eval"])
+            self._metrics["eval"].clear()
+            output.metrics.update({f"{prefix}_{name}": value for name, value in measured.items()})
         return output
 
     # Saving and loading
@@ -466,6 +485,17 @@ class MultiTaskGRPOTrainer(GRPOTrainer):
             extend_model_card(Path(self.args.output_dir) / "README.md", section)
 
     # Reporting
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if self.mixture is not None:  # what was never measured the host would log as None
+            leave_out_unmeasured(self._metrics["train" if self.model.training else "eval"])
+        super().log(logs, start_time)
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        wanted = self.args.metric_for_best_model
+        if self.mixture is not None and wanted and not self._reporter.knows_best_metric(wanted, metrics):
+            return False
+        return super()._determine_best_metric(metrics, trial)
 
     def _record(self, metrics: Mapping[str, float]) -> None:
         mode = "train" if self.model.training else "eval"

@@ -3,7 +3,7 @@
 Every decision is made from values that all ranks share, so that each makes the same calls with the same row counts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
@@ -163,6 +163,7 @@ class BatchCollector:
         weights: NDArray[np.float64],
         generate: Generate,
         host_rows: list[dict[str, Any]] | None = None,
+        on_round: Callable[[BatchLedger, NDArray[np.int64]], None] | None = None,
     ) -> tuple[CollectedBatch, MultiTaskState]:
         """
         Collects one generation batch.
@@ -176,6 +177,9 @@ class BatchCollector:
                 Generates and scores this rank's rows.
             host_rows (`list[dict]`, *optional*):
                 This rank's rows as the host's loader delivered them, for a run that trains exactly those.
+            on_round (`Callable`, *optional*):
+                Called after each round with the step's ledger and its groups per task and outcome, shape
+                `(K, len(OUTCOMES))`. What it raises ends the run, on every rank alike.
 
         Returns:
             `tuple`: the batch, and the state that follows from it. The carried groups of that state still lack their
@@ -209,6 +213,8 @@ class BatchCollector:
             )
             acceptance = acceptance.update(request, kept)
             candidates.extend(found)
+            if on_round is not None:
+                on_round(ledger, _outcomes(candidates, num_tasks))
         batch = self._select(state, ledger, candidates, calls, rng)
         judged = batch.outcomes.sum(axis=1)
         observed = ~np.isnan(batch.accuracy)
@@ -308,9 +314,6 @@ class BatchCollector:
                 carried_out=count(surplus),
             )
 
-        outcomes = np.zeros((num_tasks, len(OUTCOMES)), dtype=np.int64)
-        for c in candidates:
-            outcomes[c.group.task_id, c.outcome] += 1
         rewards, task_ids = _rows([c.group for c in candidates], self.num_generations, len(self.mixture.column_task))
         return CollectedBatch(
             groups=tuple(trained + filling),
@@ -321,7 +324,7 @@ class BatchCollector:
             token_ledger=ledger_of(tokens=True),
             accuracy=task_means(self.mixture.correctness(rewards, task_ids), task_ids, num_tasks)[0],
             reward=task_means(self.mixture.task_rewards(rewards, task_ids), task_ids, num_tasks)[0],
-            outcomes=outcomes,
+            outcomes=_outcomes(candidates, num_tasks),
         )
 
     def _fetch(self, wanted: list[_Candidate], calls: list[list[Rollout]]) -> list[Group]:
@@ -339,6 +342,14 @@ class BatchCollector:
             candidate.group.with_rollouts([rows[index, member] for member in range(self.num_generations)])
             for index, candidate in enumerate(wanted)
         ]
+
+
+def _outcomes(candidates: Sequence[_Candidate], num_tasks: int) -> NDArray[np.int64]:
+    """Groups per task and outcome, shape `(K, len(OUTCOMES))`."""
+    outcomes = np.zeros((num_tasks, len(OUTCOMES)), dtype=np.int64)
+    for candidate in candidates:
+        outcomes[candidate.group.task_id, candidate.outcome] += 1
+    return outcomes
 
 
 def _count(groups: Sequence[Group], num_tasks: int, tokens: bool = False) -> NDArray[np.int64]:
