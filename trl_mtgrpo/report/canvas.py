@@ -195,7 +195,7 @@ def token_axis(ax: Any, label: str) -> None:
 
 def legend_below(figure: Any, axes: Any, title: str | None = None, columns: int = 5) -> None:
     """One legend for all panels, below them, with as many columns as its names leave room for."""
-    found = {}
+    found: dict[str, Any] = {}
     for ax in axes.ravel():
         for artist in [*ax.get_lines(), *ax.containers]:
             label = artist.get_label()

@@ -38,7 +38,7 @@ def explain(names: Sequence[str], outcomes: NDArray[np.int64]) -> str:
             continue
         # An outcome may come without advice of its own; its name then has to do.
         advice = _EXCLUDED if outcome == "informative" else ADVICE.get(outcome, "")
-        tasks = list_names([names[k] for k in found])
+        tasks = list_names([names[int(k)] for k in found])
         subject = f"Task {tasks}" if found.size == 1 else f"{found.size} tasks ({tasks})"
         cause = "excluded" if outcome == "informative" else outcome
         parts.append(f"{subject} yielded nothing in {counts[found].sum()} groups ({cause}). {advice}".rstrip())

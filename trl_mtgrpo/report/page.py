@@ -111,8 +111,16 @@ def before_and_after(runs: Runs) -> PageTable:
 
 def _ends(runs: Runs) -> PageTable:
     """One row per label: how long it ran, what it generated, and how its worst task ended."""
-    header = ("", "seeds", "steps", "generated tokens", "generated per trained group")
-    header += ("worst task at the end", "best worst task (step)", "average at the end")
+    header = (
+        "",
+        "seeds",
+        "steps",
+        "generated tokens",
+        "generated per trained group",
+        "worst task at the end",
+        "best worst task (step)",
+        "average at the end",
+    )
     rows = []
     for label, seeds in runs.items():
         worst, average = [[c for run in seeds if (c := run.over_tasks(f)).y.size] for f in (np.min, np.mean)]

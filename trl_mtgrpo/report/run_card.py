@@ -188,7 +188,7 @@ class RunCardCallback(TrainerCallback):
         """Writes the card to the output folder."""
         if not state.is_world_process_zero:
             return
-        folder = Path(args.output_dir)
+        folder = Path(str(args.output_dir))
         before = read_run_card(folder) if state.global_step else None
         now = None if before is None else datetime.fromisoformat(before.started)
         write_run_card(folder, describe_run(self.names, self.settings, args, model, now))

@@ -140,7 +140,11 @@ def generation_cost(runs: Runs) -> Drawing:
 def rollout_ledger(runs: Runs) -> Drawing:
     """Where everything generated went, per label and task, in groups and in tokens; means over seeds."""
     known = {label: [run for run in seeds if run.groups is not None] for label, seeds in runs.items()}
-    known = {label: seeds for label, seeds in known.items() if any(run.groups.generated.any() for run in seeds)}
+    known = {
+        label: seeds
+        for label, seeds in known.items()
+        if any(run.groups is not None and run.groups.generated.any() for run in seeds)
+    }
     if not known:
         return Drawing(None, ("groups", "tokens"))
     tasks = next(iter(known.values()))[0].tasks
