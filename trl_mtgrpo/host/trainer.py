@@ -487,7 +487,8 @@ class MultiTaskGRPOTrainer(GRPOTrainer):
     # Reporting
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        if self.mixture is not None:  # what was never measured the host would log as None
+        """Logs as the host does, without the metrics of tasks that were absent since the last time."""
+        if self.mixture is not None:
             leave_out_unmeasured(self._metrics["train" if self.model.training else "eval"])
         super().log(logs, start_time)
 
