@@ -366,7 +366,7 @@ def test_nine_tasks_and_a_single_run_are_drawn(tmp_path: Path) -> None:
 
 
 # Names that HTML, TeX or matplotlib would read as something else.
-NAMES = ("math [hard]", "a$b$", "<b>", "a_b^c", "_x", "{{ 7 * 7 }}", "$\\frac{", "größe", "a rather long name " * 4)
+NAMES = ("math [hard]", "a$b$", "<b>", "a_b^c", "_x", "{{ 7 * 7 }}", "$\\frac{$", "größe", "a rather long name " * 4)
 
 
 def with_names(run: Run, names: tuple[str, ...]) -> Run:
@@ -395,7 +395,7 @@ def test_names_are_shown_as_they_are_written(tmp_path: Path) -> None:
 def test_a_figure_can_be_saved_by_its_reader(tmp_path: Path) -> None:
     run = with_names(a_run([[0.1 * k, 0.1 * k + 0.05] for k in range(9)]), NAMES)
     for name, figure in draw([run]).items():
-        figure.savefig(tmp_path / f"{name}.png")  # matplotlib would read "$\\frac{" as a broken formula
+        figure.savefig(tmp_path / f"{name}.png")  # matplotlib would read "$\\frac{$" as a broken formula
 
 
 def test_names_are_shown_as_they_are_written_in_the_model_card() -> None:
