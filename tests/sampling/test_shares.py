@@ -113,7 +113,7 @@ def test_a_held_task_pays_for_all_that_is_filtered_and_not_twice_for_what_is_sol
 def test_a_stalled_task_has_no_share():
     doctor, none = StallDoctor(patience=1, min_groups=1), AcceptanceEstimate.init(2)
     outcomes = np.zeros_like(doctor.init(2).outcomes)
-    outcomes[:, :3] = [[0, 0, 5], [5, 0, 0]]
+    outcomes[:, :3] = [[0, 0, 60], [5, 0, 0]]
     stalls = doctor.update(outcomes, doctor.init(2))
     shares = batch_shares(np.array([0.4, 0.6]), unsolved=none, acceptance=none, stalls=stalls, doctor=doctor)
     assert shares.tolist() == [0.0, 1.0]

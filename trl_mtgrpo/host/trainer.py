@@ -174,7 +174,7 @@ class MultiTaskGRPOTrainer(GRPOTrainer):
             mixture=self.mixture,
             task_sampler=self.task_sampler,
             sampler=sampler or build_sampler(settings, num_groups, multiple),
-            doctor=StallDoctor() if filters else None,
+            doctor=StallDoctor.for_batch(num_groups) if filters else None,
             judge=build_judge(settings, self.mixture, group_filter),
             ranks=self._ranks,
             num_generations=generations,

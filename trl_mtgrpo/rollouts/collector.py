@@ -194,6 +194,7 @@ class BatchCollector:
         )
         ledger = self.sampler.open(shares, rng, carried=_count(state.carried, num_tasks)).with_context(
             probes=self.doctor.probes(state.stalls) if self.doctor else None,
+            patience=self.doctor.patience_left(state.stalls) if self.doctor else None,
             # Before a task was generated its groups are taken to be as long as they can be.
             tokens_per_group=np.where(state.groups.generated > 0, cost, self.max_group_tokens),
         )

@@ -86,6 +86,12 @@ class SimulationResult:
         return float(self.generated.sum() / self.trained.sum())
 
     @property
+    def owed(self) -> FloatVector:
+        """Share of each task's desired groups that nothing of its own filled, over the whole run, shape `(K,)`."""
+        desired = self.desired.sum(axis=0)
+        return np.asarray(self.unfilled.sum(axis=0) / np.maximum(desired, 1))
+
+    @property
     def rounds_per_step(self) -> float:
         """Mean number of rounds of generation."""
         return float(self.rounds.mean())
@@ -173,6 +179,7 @@ def simulate(
             probes=None if doctor is None else doctor.probes(stalls),
             # As in training, a task's cost is known once a group of it was generated.
             tokens_per_group=np.where(seen, tokens, np.nan),
+            patience=None if doctor is None else doctor.patience_left(stalls),
         )
         while (request := sampler.plan(ledger, estimate, rng)) is not None:
             accepted = rng.binomial(request, rates[step])

@@ -19,6 +19,14 @@ ADVICE = {
 }
 
 
+# Groups per accepted group that a task is taken for before one was accepted, an acceptance of 0.08.
+USUAL_AT_FIRST = 12.0
+# How many accepted groups back the usual number of groups between two of them reaches.
+MEMORY = 8.0
+# A task that goes without for so many times its usual wait has changed: by chance once in exp(5) = 148 waits.
+UNUSUAL = 5.0
+
+
 @dataclass(frozen=True, eq=False)
 class StallState:
     """
@@ -28,11 +36,13 @@ class StallState:
         empty_steps (`numpy.ndarray` of `int`, shape `(K,)`): Steps in which it was generated and nothing was accepted.
         outcomes (`numpy.ndarray` of `int`, shape `(K, len(OUTCOMES))`): Groups by outcome, in the order of `OUTCOMES`.
         stalled_steps (`numpy.ndarray` of `int`, shape `(K,)`): Steps since it was found stalled; 0 if it is not.
+        usual (`numpy.ndarray` of shape `(K,)`): Groups per accepted group, as far as any were accepted.
     """
 
     empty_steps: NDArray[np.int64]
     outcomes: NDArray[np.int64]
     stalled_steps: NDArray[np.int64]
+    usual: NDArray[np.float64]
 
     @property
     def stalled(self) -> NDArray[np.bool_]:
@@ -52,12 +62,14 @@ class StallState:
     def from_json(cls, data: Mapping[str, Any]) -> "StallState":
         """The state written by [`StallState.to_json`]. Raises `ValueError` on other fields."""
         expected = [field.name for field in fields(cls)]
-        if sorted(data) != sorted(expected):
+        if sorted({"usual", *data}) != sorted(expected):
             raise ValueError(
                 f"`StallState` must be read from the fields {sorted(expected)}, got {sorted(data)}. Load a checkpoint "
                 "written by this version."
             )
-        values = {name: np.array(data[name], dtype=np.int64) for name in expected}
+        values: dict[str, Any] = {name: np.array(data[name], dtype=np.int64) for name in expected if name != "usual"}
+        first = [USUAL_AT_FIRST] * values["empty_steps"].size  # for a state written before it was kept
+        values["usual"] = np.array(data.get("usual", first), dtype=np.float64)
         # Outcomes that the writer did not know were never seen.
         seen = values["outcomes"].reshape(values["empty_steps"].size, -1)
         missing = max(len(OUTCOMES) - seen.shape[1], 0)
@@ -70,13 +82,14 @@ class StallDoctor:
     """
     Finds tasks from which nothing is accepted, takes away their share of the batch, and tries them again now and then.
 
-    A task is stalled when nothing was accepted from at least `min_groups` groups in at least `patience` steps. Its
-    weight is then 0 and the others share the batch, but every `probe_interval` steps a few of its groups are generated
-    beside the desired ones. One accepted group ends the stall. When every task is stalled the weights stay as they
-    are: whether a run with nothing to learn from goes on is for the caller to say.
+    A task is stalled when nothing was accepted from at least `min_groups` groups, and from five times as many as it
+    usually takes, in at least `patience` steps. Its weight is then 0 and the others share the batch, but a few of its
+    groups are generated beside the desired ones after 2, 4, 8 .. steps and then every `probe_interval` steps. One
+    accepted group ends the stall. When every task is stalled the weights stay as they are: whether a run with nothing
+    to learn from goes on is for the caller to say.
 
     Args:
-        patience (`int`, *optional*, defaults to `3`):
+        patience (`int`, *optional*, defaults to `1`):
             Steps without an accepted group.
         min_groups (`int`, *optional*, defaults to `60`):
             Groups without an accepted one. A task with acceptance 0.05 goes as long without by chance in 1 case of 20.
@@ -93,8 +106,8 @@ class StallDoctor:
     ```python
     >>> import numpy as np
     >>> from trl_mtgrpo.sampling import StallDoctor
-    >>> doctor = StallDoctor(patience=1, min_groups=8)
-    >>> outcomes = np.array([[4, 2, 2, 0, 0, 0], [0, 0, 8, 0, 0, 0]])
+    >>> doctor = StallDoctor.for_batch(num_groups=20)
+    >>> outcomes = np.array([[4, 2, 2, 0, 0, 0], [0, 0, 60, 0, 0, 0]])
     >>> state = doctor.update(outcomes, doctor.init(num_tasks=2))
     >>> state.causes(), doctor.adjust(np.array([0.5, 0.5]), state).tolist()
     ([None, 'failed'], [1.0, 0.0])
@@ -102,7 +115,7 @@ class StallDoctor:
     ```
     """
 
-    patience: int = 3
+    patience: int = 1
     min_groups: int = 60
     probe_interval: int = 10
     probe_groups: int = 2
@@ -114,10 +127,19 @@ class StallDoctor:
                     f"`{field.name}` must be at least 1, got {getattr(self, field.name)}. Pass a positive number."
                 )
 
+    @classmethod
+    def for_batch(cls, num_groups: int) -> "StallDoctor":
+        """
+        The doctor of a run with `num_groups` groups per step: it acts after three batches, where these are fewer than
+        60 groups, and tries stalled tasks with a quarter of a batch.
+        """
+        return cls(min_groups=min(3 * num_groups, cls.min_groups), probe_groups=max(cls.probe_groups, num_groups // 4))
+
     def init(self, num_tasks: int) -> StallState:
         """Nothing generated yet."""
         none = np.zeros(num_tasks, dtype=np.int64)
-        return StallState(none, np.zeros((num_tasks, len(OUTCOMES)), dtype=np.int64), none)
+        outcomes = np.zeros((num_tasks, len(OUTCOMES)), dtype=np.int64)
+        return StallState(none, outcomes, none, np.full(num_tasks, USUAL_AT_FIRST))
 
     def update(self, outcomes: NDArray[np.int64], state: StallState) -> StallState:
         """
@@ -127,12 +149,15 @@ class StallDoctor:
             outcomes (`numpy.ndarray` of `int`, shape `(K, len(OUTCOMES))`):
                 Groups generated in the step by outcome, in the order of `OUTCOMES`; the first column is the accepted.
         """
-        accepted = outcomes[:, 0] > 0
-        generated = outcomes.sum(axis=1) > 0
-        empty = np.where(accepted, 0, state.empty_steps + generated)
-        seen = np.where(accepted[:, None], 0, state.outcomes + outcomes)
-        stalled = (empty >= self.patience) & (seen.sum(axis=1) >= self.min_groups)
-        return StallState(empty, seen, np.where(stalled, state.stalled_steps + 1, 0))
+        accepted = outcomes[:, 0]
+        generated = outcomes.sum(axis=1)
+        empty = np.where(accepted > 0, 0, state.empty_steps + (generated > 0))
+        since = state.outcomes + outcomes
+        waits = since.sum(axis=1)
+        usual = np.where(accepted > 0, (MEMORY * state.usual + waits) / (MEMORY + accepted), state.usual)
+        seen = np.where(accepted[:, None] > 0, 0, since)
+        stalled = (empty >= self.patience) & (seen.sum(axis=1) >= self._enough(usual))
+        return StallState(empty, seen, np.where(stalled, state.stalled_steps + 1, 0), usual)
 
     def adjust(self, weights: NDArray[np.float64], state: StallState) -> NDArray[np.float64]:
         """`weights` without the stalled tasks, shape `(K,)`; as they are when no other task has weight."""
@@ -142,8 +167,23 @@ class StallDoctor:
 
     def probes(self, state: StallState) -> NDArray[np.int64]:
         """Groups to try in this step beside the desired ones, shape `(K,)`, for `BatchLedger.with_context`."""
-        due = state.stalled & (state.stalled_steps % self.probe_interval == 0)
+        steps = state.stalled_steps
+        doubled = (steps > 1) & (steps < self.probe_interval) & (steps & (steps - 1) == 0)
+        due = state.stalled & (doubled | (steps % self.probe_interval == 0))
         return np.where(due & ~state.stalled.all(), self.probe_groups, 0)
+
+    def patience_left(self, state: StallState) -> NDArray[np.int64]:
+        """
+        Groups without an accepted one after which a task would be stalled, shape `(K,)`, for
+        `BatchLedger.with_context`; at least a trial, and the whole patience where it is asked for though stalled.
+        """
+        enough = self._enough(state.usual)
+        left = np.where(state.stalled, enough, enough - state.outcomes.sum(axis=1))
+        return np.maximum(left, self.probe_groups).astype(np.int64)
+
+    def _enough(self, usual: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Groups without an accepted one that are too many to be chance, shape `(K,)`."""
+        return np.maximum(np.ceil(UNUSUAL * usual), self.min_groups)
 
     def diagnose(self, task_names: Sequence[str], state: StallState, num_rows: ArrayLike | None = None) -> list[str]:
         """

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..sampling import OUTCOMES, AcceptanceEstimate, StallState
 from ..sampling.accounting import REASONS, RolloutLedger
+from ..sampling.stalls import USUAL_AT_FIRST
 from ..weighting import FixedWeighting, GuardState, TaskWeighting, WeightingState
 from ..weighting.signals import RewardAverage
 from .run_state import MultiTaskState, check_carried, check_num_rows, check_task_names, read_state
@@ -152,6 +153,7 @@ def change_tasks(
             empty_steps=moved(state.stalls.empty_steps, 0),
             outcomes=moved(state.stalls.outcomes, np.zeros(len(OUTCOMES), dtype=np.int64)),
             stalled_steps=moved(state.stalls.stalled_steps, 0),
+            usual=moved(state.stalls.usual, USUAL_AT_FIRST),
         ),
         reward_average=RewardAverage(
             mass=moved(average.mass, 0.0),
