@@ -17,7 +17,8 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.rollout_worlds import collapsing_world, falling_world, many_tasks_world, paper_world, wandering_world
-from trl_mtgrpo.sampling import RatioPreservingSampler, SimulationResult, StallDoctor, simulate
+from trl_mtgrpo.rollouts import SimulationResult, simulate
+from trl_mtgrpo.sampling import RatioPreservingSampler, StallDoctor
 
 
 OUTPUT = ROOT / "docs" / "data" / "step_price.md"

@@ -239,11 +239,11 @@ def test_settings_are_valid_or_refused_in_one_form(data: Any, names: list[str]) 
         for name in names:
             value = getattr(candidate, name)
             assert not isinstance(value, float) or np.isfinite(value)
-        assert candidate.task_weight_lr > 0
-        assert candidate.task_weighting in ("improvement_aware", "reward_only", "sec", "fixed")
+        assert candidate.task_weight_lr is None or candidate.task_weight_lr > 0
+        assert candidate.task_weighting in (None, "improvement_aware", "reward_only", "sec", "fixed")
         weights = candidate.fixed_task_weights
         assert weights is None or (0 < sum(weights.values()) < float("inf") and min(weights.values()) >= 0)
-        assert candidate.oversampling == "adaptive" or 1 <= candidate.oversampling < float("inf")
+        assert candidate.oversampling in (None, "adaptive") or 1 <= candidate.oversampling < float("inf")
 
 
 @given(data=st.data(), num_tasks=st.integers(1, 6))

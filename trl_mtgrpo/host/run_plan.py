@@ -4,7 +4,7 @@ import copy
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from datasets import Dataset
@@ -13,8 +13,9 @@ from trl import GRPOConfig
 
 from ..tasks.mixture import TaskMixture
 from ..tasks.task import Task
-from .config import METHODS, MultiTaskGRPOConfig
+from .config import MultiTaskGRPOConfig
 from .evaluation import with_evaluation_sets
+from .settings import Settings, resolve
 
 
 logger = logging.getLogger(__name__)
@@ -29,8 +30,10 @@ class RunPlan:
     What a run consists of.
 
     Args:
-        settings ([`MultiTaskGRPOConfig`]):
-            The settings, also given to the host.
+        args ([`~trl.GRPOConfig`]):
+            What the host is given.
+        settings ([`Settings`]):
+            What the library's own settings are.
         mixture ([`TaskMixture`], *optional*):
             The tasks; `None` where the host trains alone because it must prepare the rows itself.
         trains_host_rows (`bool`):
@@ -39,7 +42,8 @@ class RunPlan:
             `reward_funcs`, `train_dataset` and `eval_dataset` for the host.
     """
 
-    settings: MultiTaskGRPOConfig
+    args: GRPOConfig
+    settings: Settings
     mixture: TaskMixture | None
     trains_host_rows: bool
     host_arguments: dict[str, Any]
@@ -53,6 +57,7 @@ def plan_run(
     eval_dataset: Any,
     tasks: Sequence[Task] | None,
     host_options: Mapping[str, Any],
+    custom_filter: bool = False,
 ) -> RunPlan:
     """
     Decides what is run, before the host trainer is built.
@@ -72,6 +77,8 @@ def plan_run(
             The user's tasks.
         host_options (`dict`):
             Further arguments for the host.
+        custom_filter (`bool`, *optional*, defaults to `False`):
+            Whether the user has given a filter of groups.
 
     Returns:
         [`RunPlan`]
@@ -79,7 +86,9 @@ def plan_run(
     Raises:
         ValueError: for arguments that do not fit together.
     """
-    settings = _settings(model, args)
+    args = _default_args(model) if args is None else args
+    has_tasks = tasks is not None or isinstance(reward_funcs, Mapping)
+    settings = resolve(args, has_tasks=has_tasks, custom_filter=custom_filter)
     if tasks is not None:
         _refuse_with_tasks(reward_funcs, train_dataset, eval_dataset)
         mixture = TaskMixture(tasks, on_error=settings.reward_on_error, timeout=settings.reward_timeout)
@@ -94,19 +103,20 @@ def plan_run(
         if isinstance(eval_dataset, Mapping):
             mixture = with_evaluation_sets(mixture, eval_dataset, settings)
     else:
-        return _plain_run(settings, reward_funcs, train_dataset, eval_dataset, host_options)
+        return _plain_run(args, settings, reward_funcs, train_dataset, eval_dataset, host_options)
     _refuse_unsupported(mixture, host_options)
-    _check_boundaries(settings)
-    _warn_of_weight_transfers(settings)
-    if settings.reward_weights is not None:
+    _check_boundaries(args, settings)
+    _warn_of_weight_transfers(args, settings)
+    if args.reward_weights is not None:
         raise ValueError(
-            f"`reward_weights` must be left out when tasks are given, got {settings.reward_weights}. Set "
+            f"`reward_weights` must be left out when tasks are given, got {args.reward_weights}. Set "
             "`Task(..., reward_weights=...)`."
         )
-    settings = copy.copy(settings)
-    settings.reward_weights = list(mixture.reward_weights)
-    own_rows = mixture.num_tasks == 1 and _trains_everything(settings)
+    args = copy.copy(args)
+    args.reward_weights = list(mixture.reward_weights)
+    own_rows = mixture.num_tasks == 1 and settings.trains_everything
     return RunPlan(
+        args=args,
         settings=settings,
         mixture=mixture,
         trains_host_rows=own_rows,
@@ -118,33 +128,19 @@ def plan_run(
     )
 
 
-def _settings(model: "str | PreTrainedModel", args: GRPOConfig | None) -> MultiTaskGRPOConfig:
-    if args is None:
-        name = model if isinstance(model, str) else model.config._name_or_path
-        return MultiTaskGRPOConfig(f"{name.split('/')[-1]}-MT-GRPO")
-    if isinstance(args, MultiTaskGRPOConfig):
-        return args
-    # Built anew it would derive its batch sizes twice, which the host refuses.
-    settings = object.__new__(MultiTaskGRPOConfig)
-    settings.__dict__.update(args.__dict__)
-    for f in fields(MultiTaskGRPOConfig):
-        if f.name not in args.__dict__:
-            setattr(settings, f.name, f.default)
-    preset = {name: value for name, value in METHODS["mt_grpo"].items() if name != "epsilon_high"}
-    settings.filled_by_method = tuple(preset)
-    for name, value in preset.items():
-        setattr(settings, name, value)
-    return settings
+def _default_args(model: "str | PreTrainedModel") -> MultiTaskGRPOConfig:
+    name = model if isinstance(model, str) else model.config._name_or_path
+    return MultiTaskGRPOConfig(f"{name.split('/')[-1]}-MT-GRPO")
 
 
 def _plain_run(
-    settings: MultiTaskGRPOConfig,
+    args: GRPOConfig,
+    settings: Settings,
     reward_funcs: Any,
     train_dataset: Any,
     eval_dataset: Any,
     host_options: Mapping[str, Any],
 ) -> RunPlan:
-    settings = settings.for_plain_dataset()
     functions = list(reward_funcs) if isinstance(reward_funcs, list | tuple) else [reward_funcs]
     mixture = None
     if (
@@ -152,16 +148,17 @@ def _plain_run(
         and reward_funcs is not None
         and not _host_prepares(train_dataset, host_options)
     ):
-        task = Task(PLAIN_TASK, train_dataset, functions, reward_weights=settings.reward_weights)
+        task = Task(PLAIN_TASK, train_dataset, functions, reward_weights=args.reward_weights)
         mixture = TaskMixture([task], qualified_names=False)
-    if mixture is None and not _trains_everything(settings):
+    if mixture is None and not settings.trains_everything:
         raise ValueError(
             f"`method` must be 'grpo' for tools, environments, images or streamed rows, got "
             f"{settings.method!r}. Leave "
             "`method` and `group_filter` out, or train on text prompts of a map-style dataset."
         )
-    own_rows = _trains_everything(settings)
+    own_rows = settings.trains_everything
     return RunPlan(
+        args=args,
         settings=settings,
         mixture=mixture,
         trains_host_rows=own_rows,
@@ -173,18 +170,14 @@ def _plain_run(
     )
 
 
-def _trains_everything(settings: MultiTaskGRPOConfig) -> bool:
-    return settings.group_filter == "none" and settings.oversampling == 1.0
-
-
 def _host_prepares(dataset: Dataset, host_options: Mapping[str, Any]) -> bool:
     images = {"image", "images"} & set(dataset.column_names)
     return bool(images or host_options.get("tools") or host_options.get("environment_factory"))
 
 
-def _warn_of_weight_transfers(settings: MultiTaskGRPOConfig) -> None:
-    sleeps = settings.use_vllm and settings.vllm_mode == "colocate" and settings.vllm_enable_sleep_mode
-    if sleeps and not _trains_everything(settings):
+def _warn_of_weight_transfers(args: GRPOConfig, settings: Settings) -> None:
+    sleeps = args.use_vllm and args.vllm_mode == "colocate" and args.vllm_enable_sleep_mode
+    if sleeps and not settings.trains_everything:
         logger.warning(
             "`vllm_enable_sleep_mode` sends the weights to vLLM again for every refill round of a step, instead of "
             "once per step. Set `vllm_enable_sleep_mode=False`, or bound the rounds with `max_resampling_rounds`."
@@ -221,27 +214,27 @@ def _refuse_unsupported(mixture: TaskMixture, host_options: Mapping[str, Any]) -
             )
 
 
-def _check_boundaries(settings: MultiTaskGRPOConfig) -> None:
+def _check_boundaries(args: GRPOConfig, settings: Settings) -> None:
     """Refuses checkpoints inside a generation batch: the rest of it would be lost on resume."""
-    micro_steps, window = settings.steps_per_generation * settings.num_iterations, settings.gradient_accumulation_steps
-    if settings.task_weight_update == "minibatch" and settings.steps_per_generation % window:
+    micro_steps, window = args.steps_per_generation * args.num_iterations, args.gradient_accumulation_steps
+    if settings.task_weight_update == "minibatch" and args.steps_per_generation % window:
         raise ValueError(
             "`task_weight_update` must be 'batch' unless `steps_per_generation` is a multiple of "
-            f"`gradient_accumulation_steps`, got 'minibatch' with {settings.steps_per_generation} and {window}. "
+            f"`gradient_accumulation_steps`, got 'minibatch' with {args.steps_per_generation} and {window}. "
             f"Use 'batch'."
         )
     # Optimizer steps after which a generation batch and an accumulation window end together.
     between = math.lcm(micro_steps, window) // window
     for switch, name in (("save_strategy", "save_steps"), ("eval_strategy", "eval_steps")):
-        steps = getattr(settings, name)
-        checkpoints = name == "save_steps" or str(getattr(settings.save_strategy, "value", "")) == "best"
-        if not checkpoints or getattr(settings, switch).value != "steps" or not steps:
+        steps = getattr(args, name)
+        checkpoints = name == "save_steps" or str(getattr(args.save_strategy, "value", "")) == "best"
+        if not checkpoints or getattr(args, switch).value != "steps" or not steps:
             continue
         if steps < 1:  # a share of the run, which the host turns into steps
-            steps = math.ceil(steps * settings.max_steps) if settings.max_steps > 0 else steps
+            steps = math.ceil(steps * args.max_steps) if args.max_steps > 0 else steps
         if between > 1 and (steps < 1 or steps % between):
             higher = max(math.ceil(steps / between), 1) * between
             raise ValueError(
                 f"`{name}` must be a multiple of the {between} optimizer steps between ends of generation batches, "
-                f"got {getattr(settings, name)}. A checkpoint inside a batch cannot be resumed exactly. Use {higher}."
+                f"got {getattr(args, name)}. A checkpoint inside a batch cannot be resumed exactly. Use {higher}."
             )

@@ -10,7 +10,6 @@ from .ledger import BatchLedger
 from .ratio_preserving import RatioPreservingSampler
 from .requests import RequestGoal, apportion, size_requests
 from .shares import batch_shares, shares_without_refill, unsolved_shares
-from .simulation import BatchSampler, SimulationResult, simulate
 from .stalls import StallDoctor, StallState
 from .streams import IndexStream
 
@@ -19,11 +18,9 @@ __all__ = [
     "OUTCOMES",
     "AcceptanceEstimate",
     "BatchLedger",
-    "BatchSampler",
     "IndexStream",
     "RatioPreservingSampler",
     "RequestGoal",
-    "SimulationResult",
     "StallDoctor",
     "StallState",
     "advantage_is_zero",
@@ -33,7 +30,12 @@ __all__ = [
     "has_mixed_correctness",
     "has_reward_variance",
     "shares_without_refill",
-    "simulate",
     "size_requests",
     "unsolved_shares",
 ]
+
+
+def __getattr__(name: str) -> None:
+    if name in ("BatchSampler", "SimulationResult", "simulate"):
+        raise ImportError(f"`trl_mtgrpo.sampling.{name}` is in `trl_mtgrpo.rollouts` now. Import it from there.")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -154,7 +154,10 @@ class StallDoctor:
         empty = np.where(accepted > 0, 0, state.empty_steps + (generated > 0))
         since = state.outcomes + outcomes
         waits = since.sum(axis=1)
-        usual = np.where(accepted > 0, (MEMORY * state.usual + waits) / (MEMORY + accepted), state.usual)
+        # A long wait is believed at once, a short one as far as it goes: taking a hard task for dead costs more.
+        wait = waits / np.maximum(accepted, 1)
+        lately = np.maximum((MEMORY * state.usual + waits) / (MEMORY + accepted), wait)
+        usual = np.where(accepted > 0, lately, state.usual)
         seen = np.where(accepted[:, None] > 0, 0, since)
         stalled = (empty >= self.patience) & (seen.sum(axis=1) >= self._enough(usual))
         return StallState(empty, seen, np.where(stalled, state.stalled_steps + 1, 0), usual)

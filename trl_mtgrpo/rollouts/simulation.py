@@ -1,35 +1,18 @@
-"""What a run will generate, train and waste, found by running the planner on arrays instead of a model."""
+"""What a run will generate, train and waste, found by running the loop on arrays instead of a model."""
 
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from .acceptance import AcceptanceEstimate
-from .filtering import OUTCOMES
-from .ledger import BatchLedger
-from .ratio_preserving import RatioPreservingSampler
-from .requests import FloatVector, IntVector
-from .stalls import StallDoctor
+from ..sampling import OUTCOMES, AcceptanceEstimate, RatioPreservingSampler, StallDoctor, StallState
+from ..sampling.accounting import RolloutLedger
+from .facts import GroupFacts, IntVector
+from .loop import BatchLoop, BatchSampler
+from .prompts import CountedPrompts, Prompts
 
 
-class BatchSampler(Protocol):
-    """What [`simulate`] needs of a sampler; [`RatioPreservingSampler`] is one."""
-
-    def open(self, task_weights: ArrayLike, rng: np.random.Generator, carried: ArrayLike | None = None) -> BatchLedger:
-        """The ledger of a new step."""
-        ...
-
-    def plan(
-        self, ledger: BatchLedger, acceptance: AcceptanceEstimate | ArrayLike, rng: np.random.Generator
-    ) -> IntVector | None:
-        """Groups to generate next, or `None`."""
-        ...
-
-    def select(self, task_ids: ArrayLike, ledger: BatchLedger, rng: np.random.Generator) -> IntVector:
-        """Positions of the groups that train."""
-        ...
+FloatVector = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +85,85 @@ class SimulationResult:
         return float((self.trained == self.desired).all(axis=1).mean())
 
 
+@dataclass(frozen=True, eq=False)
+class SimulatedState:
+    """What the loop remembers in a simulation; see [`LoopState`]."""
+
+    acceptance: AcceptanceEstimate
+    unsolved: AcceptanceEstimate
+    stalls: StallState
+    carried: GroupFacts
+    groups: RolloutLedger
+    tokens: RolloutLedger
+    draws: None = None
+    generation: int = 0
+    empty_steps: int = 0
+
+    @classmethod
+    def start(cls, num_tasks: int) -> "SimulatedState":
+        return cls(
+            acceptance=AcceptanceEstimate.init(num_tasks),
+            unsolved=AcceptanceEstimate.init(num_tasks),
+            stalls=StallDoctor().init(num_tasks),
+            carried=GroupFacts.empty(),
+            groups=RolloutLedger.empty(num_tasks),
+            tokens=RolloutLedger.empty(num_tasks),
+        )
+
+
+@dataclass
+class SimulatedRollouts:
+    """
+    A rollout source without payload: each group is accepted with its task's probability.
+
+    Args:
+        tokens (`numpy.ndarray` of shape `(K,)`):
+            Tokens of a group.
+        rates (`numpy.ndarray` of shape `(K,)`):
+            Acceptance of the step.
+        solved (`numpy.ndarray` of shape `(K,)`):
+            Share of the step's groups that are solved; the other rejected ones are failed.
+        step (`int`):
+            The step.
+    """
+
+    tokens: FloatVector
+    rates: FloatVector = field(default_factory=lambda: np.zeros(0))
+    solved: FloatVector | None = None
+    step: int = 0
+
+    def produce(self, prompts: Prompts, episodes: int, rng: np.random.Generator) -> GroupFacts:
+        """See [`RolloutSource`]."""
+        task = prompts.task
+        request = np.bincount(task, minlength=self.rates.size)
+        accepted = rng.binomial(request, self.rates)
+        place = np.arange(task.size) - np.repeat(np.cumsum(request) - request, request)
+        keep = place < accepted[task]
+        outcome = np.where(keep, 0, _FAILED)
+        if self.solved is not None:
+            share = np.divide(self.solved, 1.0 - self.rates, out=np.zeros_like(self.rates), where=self.rates < 1.0)
+            solved = rng.binomial(request - accepted, np.clip(share, 0.0, 1.0))
+            outcome[~keep & (place < (accepted + solved)[task])] = _SOLVED
+        zeros = np.zeros(task.size, dtype=np.int64)
+        nothing = np.zeros((task.size, 0))
+        return GroupFacts(
+            task=task,
+            prompt=prompts.row,
+            role=zeros,
+            occurrence=zeros,
+            bundle=zeros,
+            members=zeros + episodes,
+            generation=zeros + self.step,
+            tokens=self.tokens[task],
+            outcome=outcome,
+            accepted=keep,
+            reward=nothing,
+            success=nothing,
+            parts=np.zeros((task.size, 0, 0), dtype=np.float32),
+            place=np.zeros((task.size, 0, 2), dtype=np.int64),
+        )
+
+
 def simulate(
     task_weights: ArrayLike,
     acceptance: ArrayLike,
@@ -110,6 +172,8 @@ def simulate(
     seed: int = 0,
     tokens_per_group: ArrayLike | None = None,
     doctor: StallDoctor | None = None,
+    solved: ArrayLike | None = None,
+    solved_discount: float = 0.0,
 ) -> SimulationResult:
     """
     Runs a sampler over given weights and acceptances.
@@ -131,6 +195,10 @@ def simulate(
             Tokens of a group of each task.
         doctor ([`StallDoctor`], *optional*):
             Takes the share of tasks that yield nothing, as the trainer's does.
+        solved (`numpy.ndarray` of shape `(T, K)` or `(K,)`, *optional*, defaults to zeros):
+            Probability that every rollout of a generated group is correct. The other filtered groups are failed.
+        solved_discount (`float`, *optional*, defaults to `0.0`):
+            How far solved groups shrink a task's share, see [`unsolved_shares`].
 
     Returns:
         [`SimulationResult`]
@@ -142,7 +210,7 @@ def simulate(
 
     ```python
     >>> import numpy as np
-    >>> from trl_mtgrpo.sampling import RatioPreservingSampler, simulate
+    >>> from trl_mtgrpo import RatioPreservingSampler, simulate
     >>> weights = np.full((50, 2), 0.5)
     >>> result = simulate(weights, np.full((50, 2), 0.4), RatioPreservingSampler(num_groups=16))
     >>> bool(result.generated_per_least < 1.2), bool((result.unfilled == 0).all())
@@ -163,55 +231,42 @@ def simulate(
         sampler = replace(sampler, max_surplus_age=max_surplus_age)
     num_steps, num_tasks = weights.shape
     tokens = np.ones(num_tasks) if tokens_per_group is None else np.asarray(tokens_per_group, dtype=np.float64)
-    shape = (num_steps, num_tasks)
-    columns = {name: np.zeros(shape, dtype=np.int64) for name in _COUNT_COLUMNS}
-    rounds = np.zeros(num_steps, dtype=np.int64)
-
-    estimate = AcceptanceEstimate.init(num_tasks)
-    # One row per age, the oldest first: what is kept when a step opens.
-    kept = np.zeros((max_surplus_age, num_tasks), dtype=np.int64)
-    seen = np.zeros(num_tasks, dtype=bool)
-    stalls = StallDoctor().init(num_tasks)
-    for step in range(num_steps):
-        rng = np.random.default_rng([seed, step])
-        wanted = weights[step] if doctor is None else doctor.adjust(weights[step], stalls)
-        ledger = sampler.open(wanted, rng, carried=kept.sum(axis=0)).with_context(
-            probes=None if doctor is None else doctor.probes(stalls),
-            # As in training, a task's cost is known once a group of it was generated.
-            tokens_per_group=np.where(seen, tokens, np.nan),
-            patience=None if doctor is None else doctor.patience_left(stalls),
+    share = None if solved is None else np.broadcast_to(np.asarray(solved, dtype=np.float64), rates.shape)
+    if share is not None and not ((share >= 0) & (share <= 1.0 - rates + 1e-9)).all():
+        raise ValueError(
+            "`solved` must be between 0 and 1 - `acceptance`, got a value outside. Pass the share of groups in which "
+            "every rollout is correct."
         )
-        while (request := sampler.plan(ledger, estimate, rng)) is not None:
-            accepted = rng.binomial(request, rates[step])
-            ledger = ledger.record(generated=request, accepted=accepted, tokens=request * tokens)
-            estimate = estimate.update(request, accepted)
-        stock = np.concatenate([kept, ledger.accepted[None]])  # (ages, K)
-        ids = np.repeat(np.tile(np.arange(num_tasks), stock.shape[0]), stock.ravel())
-        ages = np.repeat(np.arange(stock.shape[0]), stock.sum(axis=1))
-        keep = sampler.select(ids, ledger, rng)
-        trained = np.zeros_like(stock)
-        np.add.at(trained, (ages[keep], ids[keep]), 1)
-        left = stock - trained
-
-        columns["desired"][step] = ledger.desired
+    loop = BatchLoop(
+        sampler=sampler,
+        prompts=CountedPrompts(),
+        num_generations=1,
+        doctor=doctor,
+        solved_discount=solved_discount,
+        max_surplus_age=max_surplus_age,
+        seed=seed,
+    )
+    source = SimulatedRollouts(tokens)
+    columns = {name: np.zeros((num_steps, num_tasks), dtype=np.int64) for name in _COUNT_COLUMNS}
+    rounds = np.zeros(num_steps, dtype=np.int64)
+    state = SimulatedState.start(num_tasks)
+    for step in range(num_steps):
+        source.rates, source.solved, source.step = rates[step], None if share is None else share[step], step
+        batch, state = loop.collect(state, weights[step], source)
+        ledger = batch.group_ledger
+        columns["desired"][step] = batch.plan.desired
         columns["generated"][step] = ledger.generated
-        columns["filtered"][step] = ledger.generated - ledger.accepted
-        columns["trained"][step] = trained.sum(axis=0)
-        columns["carried_in"][step] = kept.sum(axis=0)
-        columns["expired"][step] = left[0]
-        columns["carried_out"][step] = left[1:].sum(axis=0)
-        columns["unfilled"][step] = np.maximum(ledger.desired - trained.sum(axis=0), 0)
-        rounds[step] = ledger.rounds
-        kept = left[1:]
-        seen |= ledger.generated > 0
-        if doctor is not None:
-            outcomes = np.zeros((num_tasks, len(OUTCOMES)), dtype=np.int64)
-            outcomes[:, 0] = ledger.accepted
-            outcomes[:, OUTCOMES.index("failed")] = ledger.generated - ledger.accepted
-            stalls = doctor.update(outcomes, stalls)
+        columns["filtered"][step] = ledger.filtered.sum(axis=1)
+        columns["trained"][step] = ledger.trained
+        columns["carried_in"][step] = ledger.carried_in
+        columns["expired"][step] = ledger.expired
+        columns["carried_out"][step] = ledger.carried_out
+        columns["unfilled"][step] = np.maximum(batch.plan.desired - ledger.trained, 0)
+        rounds[step] = batch.plan.rounds
     return SimulationResult(**columns, rounds=rounds, acceptance=rates, tokens_per_group=tokens)
 
 
+_SOLVED, _FAILED = OUTCOMES.index("solved"), OUTCOMES.index("failed")
 _COUNT_COLUMNS = (
     "desired",
     "generated",

@@ -9,7 +9,8 @@ from _worlds import collapsing_world, falling_world, many_tasks_world, paper_wor
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trl_mtgrpo.sampling import BatchLedger, RatioPreservingSampler, SimulationResult, StallDoctor, simulate
+from trl_mtgrpo.rollouts import SimulationResult, simulate
+from trl_mtgrpo.sampling import BatchLedger, RatioPreservingSampler, StallDoctor
 
 
 settings = st.sampled_from(
