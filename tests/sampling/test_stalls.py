@@ -117,6 +117,12 @@ def test_state_survives_json():
         np.testing.assert_array_equal(getattr(back, name), getattr(state, name))
 
 
+def test_a_state_from_before_the_usual_wait_was_kept_is_read():
+    written = watch(DOCTOR, [GOOD, step(failed=10)]).to_json()
+    back = StallState.from_json({name: value for name, value in written.items() if name != "usual"})
+    np.testing.assert_array_equal(back.usual, DOCTOR.init(2).usual)
+
+
 def test_a_state_from_before_an_outcome_was_added_is_read():
     written = watch(DOCTOR, [GOOD, step(failed=20)]).to_json()
     back = StallState.from_json(written | {"outcomes": [row[:5] for row in written["outcomes"]]})

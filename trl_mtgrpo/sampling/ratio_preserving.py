@@ -21,9 +21,11 @@ PAPER_OVERSAMPLING = 3.0
 # Most groups of an adaptive step, in batches. Three batches a round is what the paper's rule costs; what more than 12
 # batches buys and what fewer lose is in docs/data/step_price.md.
 MOST_BATCHES = 12
-# Most groups per missing group while nothing is known of a task.
+# Most groups per missing group while nothing is known of a task, and batches that a round may cost.
 FIRST_REQUEST = 3
-# How far below 1 / (M_os M_acc) a request follows an acceptance that is believed.
+# The sum of both parameters of a Beta distribution behind which no observation stands.
+NOTHING_KNOWN = 2.0
+# How many times M_os M_acc groups per missing group a request may hold where its surplus is kept.
 DEEPER = 4
 # Groups of a task without a single acceptance after which a step that knows no better stops asking for more.
 GIVE_UP_BATCHES, GIVE_UP_LEAST = 4, 60
@@ -50,8 +52,9 @@ class RatioPreservingSampler:
         max_rounds (`int`, *optional*, defaults to `10`):
             N_rs, resampling rounds after the first generation (the paper's 3-task value; 2 for 9 tasks).
         max_inflation (`float`, *optional*, defaults to `5.0`):
-            M_acc, greatest acceptance inflation (paper). An adaptive request holds at most 12 M_acc groups per missing
-            group, and 3 while nothing is known of the task.
+            M_acc, greatest acceptance inflation (paper). An adaptive request holds at most 3 M_acc groups per missing
+            group, which is what M_os = 3 makes of it in the paper's rule, four times that when surplus is kept, and 3
+            groups while nothing is known of the task.
         acceptance_aware (`bool`, *optional*, defaults to `True`):
             Whether requests allow for the groups that the filter will drop. Otherwise m = 1.
         preserve_ratio (`bool`, *optional*, defaults to `True`):
@@ -73,10 +76,9 @@ class RatioPreservingSampler:
             Sizes an adaptive request to fill all deficits with this probability, as far as `max_inflation` and
             `max_waste` allow, instead of weighing it against `round_cost`.
         max_groups (`int`, *optional*):
-            Groups generated per step at which no further round is planned; requests are cut to what is left, each
-            place that is owed getting the same number of groups (see [`RatioPreservingSampler.group_limit`]). When
-            not given, what `max_rounds` rounds of three batches cost, 3 B (1 + N_rs), and no more than 12 B. With a
-            factor it is what the factor and the rounds make of it.
+            Most groups generated per step; a request is cut to what is left, each place that is owed getting the same
+            number of groups. When not given, min(3 (1 + N_rs), 12) B for adaptive requests, and for a factor what its
+            rounds come to.
         max_tokens (`float`, *optional*):
             Generated tokens per step at which no further round is planned; requests are cut to what is left, by the
             tokens that groups have cost so far. The first round is always made, if only of `group_multiple` groups.
@@ -150,17 +152,17 @@ class RatioPreservingSampler:
             raise ValueError(f"`max_tokens` must be positive, got {self.max_tokens}. Leave it out for no limit.")
 
     @property
-    def group_limit(self) -> int:
+    def group_limit(self) -> int | None:
         """
-        Most groups that a step generates. Where fewer than `group_multiple` groups are allowed, the first round is
-        rounded up to it: ranks cannot share less.
+        Most groups that a step generates; `None` for a factor without `max_groups`, which its rounds bound. Where it
+        is below `group_multiple` it is raised to that: ranks cannot share fewer groups.
         """
-        if self.max_groups is not None:
-            return max(self.max_groups, self.group_multiple)
-        rounds = 1 + self.max_rounds
-        if self.oversampling == "adaptive":
-            return max(min(MOST_BATCHES, round(PAPER_OVERSAMPLING) * rounds) * self.num_groups, self.group_multiple)
-        return rounds * self._factor_total
+        limit = self.max_groups
+        if limit is None:
+            if self.oversampling != "adaptive":
+                return None
+            limit = min(MOST_BATCHES, FIRST_REQUEST * (1 + self.max_rounds)) * self.num_groups
+        return max(limit, self.group_multiple)
 
     def open(self, task_weights: ArrayLike, rng: np.random.Generator, carried: ArrayLike | None = None) -> BatchLedger:
         """
@@ -206,10 +208,12 @@ class RatioPreservingSampler:
         """
         # A task that yields nothing leaves its places to others instead of using up the step's rounds.
         deficits = np.where(self._given_up(ledger), 0, ledger.deficits)
-        left = self.group_limit - int(ledger.generated.sum())
-        if not deficits.any() or ledger.rounds > self.max_rounds or left < self.group_multiple:
+        if not deficits.any() or ledger.rounds > self.max_rounds:
             return None
         alpha, beta = beta_parameters(acceptance, ledger.weights.size)
+        most = self._affordable(ledger, unknown=alpha + beta <= NOTHING_KNOWN)
+        if most is not None and most == 0:
+            return None
         if self.oversampling == "adaptive":
             request = self._adaptive_request(ledger, deficits, alpha, beta, rng)
         else:
@@ -220,10 +224,11 @@ class RatioPreservingSampler:
         usable = ledger.weights if self.max_surplus_age else deficits.astype(np.float64)
         request = self._rounded(request, usable * inflated)
         # Of a factor's draw, which follows no deficit, every group is as good as another.
-        owed = np.maximum(deficits, 1) if self._follows_deficits else request
-        if int(request.sum()) > left:
-            request = fair_cut(request, owed.astype(np.float64), left - left % self.group_multiple)
-        return self._within_tokens(request, owed.astype(np.float64), ledger)
+        follows = self.oversampling == "adaptive" and self.preserve_ratio
+        owed = (np.maximum(deficits, 1) if follows else request).astype(np.float64)
+        if most is not None and int(request.sum()) > most:
+            request = fair_cut(request, owed, most)
+        return self._within_tokens(request, owed, ledger)
 
     def select(self, task_ids: ArrayLike, ledger: BatchLedger, rng: np.random.Generator) -> IntVector:
         """
@@ -269,7 +274,7 @@ class RatioPreservingSampler:
         if not self.acceptance_aware:
             return deficits if self.preserve_ratio else rng.multinomial(int(deficits.sum()), ledger.weights)
         weights = ledger.weights
-        unknown = alpha + beta <= 2.0  # the prior alone
+        unknown = alpha + beta <= NOTHING_KNOWN
         if not self.preserve_ratio:
             unknown = np.array([unknown.all()])
             deficits, alpha, beta = pooled(deficits, alpha, beta, weights)
@@ -298,14 +303,18 @@ class RatioPreservingSampler:
         first = ledger.rounds == 0
         if self.oversampling == 1.0 and first and self.preserve_ratio:
             return deficits
+        total = round(float(self.oversampling) * self.num_groups)
+        total += -total % self.group_multiple
         shares = ledger.weights if first or not self.preserve_ratio else deficits.astype(np.float64)
         if self.preserve_ratio:
             shares = shares * self._inflation(alpha, beta)
-        return rng.multinomial(self._factor_total, shares / shares.sum()).astype(np.int64)
+        return rng.multinomial(total, shares / shares.sum()).astype(np.int64)
 
     def _caps(self, ledger: BatchLedger, deficits: IntVector, unknown: NDArray[np.bool_]) -> IntVector:
         """Most groups to ask of each task (or of the batch) in this round, shape of `deficits`."""
-        per_place = np.where(unknown, FIRST_REQUEST, DEEPER * PAPER_OVERSAMPLING * self.max_inflation)
+        # Where a surplus is thrown away, a guess that is too high is paid for, and asking again is not.
+        deepest = PAPER_OVERSAMPLING * self.max_inflation * (DEEPER if self.max_surplus_age else 1)
+        per_place = np.where(unknown, FIRST_REQUEST, deepest)
         caps = np.ceil(per_place * deficits).astype(np.int64)
         if ledger.rounds and self.preserve_ratio:
             # What has yielded nothing in this step is not asked for more than it takes to give it up.
@@ -325,16 +334,6 @@ class RatioPreservingSampler:
             return np.full(ledger.desired.size, hopeless)
         return np.asarray((ledger.accepted == 0) & (ledger.generated > 0) & (ledger.generated >= patience))
 
-    @property
-    def _follows_deficits(self) -> bool:
-        return self.oversampling == "adaptive" and self.preserve_ratio
-
-    @property
-    def _factor_total(self) -> int:
-        """Groups per round of a fixed factor."""
-        total = round(float(self.oversampling) * self.num_groups)
-        return total + -total % self.group_multiple
-
     def _inflation(self, alpha: FloatVector, beta: FloatVector) -> FloatVector:
         """m = min(1 / (1 - ρ), M_acc), shape `(K,)`."""
         if not self.acceptance_aware:
@@ -344,6 +343,15 @@ class RatioPreservingSampler:
     def _rounded(self, request: IntVector, shares: FloatVector) -> IntVector:
         missing = -int(request.sum()) % self.group_multiple
         return request + apportion(missing, shares) if missing else request
+
+    def _affordable(self, ledger: BatchLedger, unknown: NDArray[np.bool_]) -> int | None:
+        """Groups that the step may still generate in this round, a multiple of `group_multiple`; `None` for any."""
+        if self.group_limit is None:
+            return None
+        most = self.group_limit - int(ledger.generated.sum())
+        if self.oversampling == "adaptive" and unknown.all():
+            most = min(most, max(FIRST_REQUEST * self.num_groups, self.group_multiple))
+        return max(most - most % self.group_multiple, 0)
 
     def _within_tokens(self, request: IntVector, owed: FloatVector, ledger: BatchLedger) -> IntVector | None:
         """`request`, or as much of it as the step's tokens still buy."""

@@ -131,9 +131,9 @@ class StallDoctor:
     def for_batch(cls, num_groups: int) -> "StallDoctor":
         """
         The doctor of a run with `num_groups` groups per step: it acts after three batches, where these are fewer than
-        60 groups, and tries stalled tasks with a quarter of a batch.
+        60 groups, and tries stalled tasks with a quarter of a batch, 2 to 16 groups.
         """
-        return cls(min_groups=min(3 * num_groups, cls.min_groups), probe_groups=max(cls.probe_groups, num_groups // 4))
+        return cls(min_groups=min(3 * num_groups, cls.min_groups), probe_groups=min(max(2, num_groups // 4), 16))
 
     def init(self, num_tasks: int) -> StallState:
         """Nothing generated yet."""
@@ -178,11 +178,11 @@ class StallDoctor:
     def patience_left(self, state: StallState) -> NDArray[np.int64]:
         """
         Groups without an accepted one after which a task would be stalled, shape `(K,)`, for
-        `BatchLedger.with_context`; at least a trial, and the whole patience where it is asked for though stalled.
+        `BatchLedger.with_context`; the whole patience where a stalled task is asked for as all tasks are.
         """
         enough = self._enough(state.usual)
         left = np.where(state.stalled, enough, enough - state.outcomes.sum(axis=1))
-        return np.maximum(left, self.probe_groups).astype(np.int64)
+        return np.maximum(left, 1.0).astype(np.int64)
 
     def _enough(self, usual: NDArray[np.float64]) -> NDArray[np.float64]:
         """Groups without an accepted one that are too many to be chance, shape `(K,)`."""
