@@ -5,6 +5,7 @@ import pytest
 
 from trl_mtgrpo.sampling import OUTCOMES
 from trl_mtgrpo.sampling.accounting import REASONS, RolloutLedger, format_ledger
+from trl_mtgrpo.state.codec import from_json, to_json
 
 
 def ledger(**changes: list) -> RolloutLedger:
@@ -49,9 +50,9 @@ def test_totals_add_flows_and_keep_the_last_stock() -> None:
 
 
 def test_the_json_form_comes_back_with_its_shapes() -> None:
-    again = RolloutLedger.from_json(RolloutLedger.empty(3).to_json())
+    again = from_json(RolloutLedger, to_json(RolloutLedger.empty(3)))
     assert again.filtered.shape == (3, len(REASONS))
-    assert RolloutLedger.from_json(ledger().to_json()).to_json() == ledger().to_json()
+    assert to_json(from_json(RolloutLedger, to_json(ledger()))) == to_json(ledger())
 
 
 def test_a_ledger_from_before_a_reason_was_added_is_read() -> None:

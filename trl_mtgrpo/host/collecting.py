@@ -1,6 +1,7 @@
 """The rollout source of the trainer: prompts go to the host's generation, facts come back, rows stay in the store."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,10 +15,11 @@ from ..rollouts.prompts import Prompts
 from ..rollouts.store import Row, RowStore
 from ..tasks import TaskMixture
 from ..tasks.failures import RewardError, describe_failures
-from ..tasks.rows import KEY, TaskRow
+from ..tasks.rows import TaskRow
 from ..tasks.scoring import Scores
 from .distributed import Ranks
 from .doors import Generated, Generation
+from .logs import ExtraColumns
 
 
 class Scored(NamedTuple):
@@ -123,14 +125,12 @@ class HostRollouts:
             Says which groups may train.
         store ([`RowStore`]):
             Where this rank's rows lie.
+        columns ([`ExtraColumns`]):
+            What reward functions log.
         groups_per_call (`int`):
             Largest number of groups in one generate call.
-        host ([`~trl.GRPOTrainer`], *optional*):
-            The host's own methods; set for each batch.
-        given (`list[TaskRow]`, *optional*):
-            This rank's rows where the host's loader chose them.
-        generation (`int`, *optional*, defaults to `0`):
-            Index of the generation batch.
+        probing (`Callable`):
+            Opens a context in which the host stops when it has generated.
     """
 
     mixture: TaskMixture
@@ -138,12 +138,26 @@ class HostRollouts:
     scorer: Scorer
     judge: Judge
     store: RowStore
+    columns: ExtraColumns
     groups_per_call: int
-    open_probe: Any
-    logged: Any
-    host: GRPOTrainer | None = None
-    given: list[TaskRow] | None = None
-    generation: int = 0
+    probing: Callable[[], AbstractContextManager[None]] = nullcontext
+    _host: Any = None
+    _given: list[TaskRow] | None = None
+    _generation: int = 0
+
+    def begin(self, host: GRPOTrainer, generation: int, given: list[TaskRow] | None) -> None:
+        """
+        Before a batch.
+
+        Args:
+            host ([`~trl.GRPOTrainer`]):
+                The host's own methods.
+            generation (`int`):
+                Index of the generation batch.
+            given (`list[TaskRow]`, *optional*):
+                This rank's rows where the host's loader chose them.
+        """
+        self._host, self._generation, self._given = host, generation, given
 
     def produce(self, prompts: Prompts, episodes: int, rng: np.random.Generator) -> GroupFacts:
         """See [`RolloutSource`]."""
@@ -159,19 +173,17 @@ class HostRollouts:
         self, task: NDArray[np.int64], prompt: NDArray[np.int64], first_bundle: int, episodes: int
     ) -> GroupFacts:
         places = list(zip(task.repeat(episodes).tolist(), prompt.repeat(episodes).tolist(), strict=True))
-        rows = (
-            self.given if self.given is not None else [self.mixture.row(*place) for place in self.ranks.local(places)]
-        )
+        rows = self._given if self._given is not None else self.mixture.rows(self.ranks.local(places))
         generation = self._generate(rows)
         rows = [
             row._replace(columns={**row.columns, **extra}) for row, extra in zip(rows, generation.extra, strict=True)
         ]
         host_rows = [row.for_host() for row in rows]
         self.mixture.bind(rows)
-        values = self.host._calculate_rewards(
+        values = self._host._calculate_rewards(
             host_rows, generation.prompts, generation.column("completions"), generation.column("completion_ids")
         )
-        logged = self.logged()
+        logged = self.columns.take()
         scored = self.scorer.score(values, rows, generation)
         first = self.store.add(
             [
@@ -202,7 +214,7 @@ class HostRollouts:
             occurrence=zeros,
             bundle=np.arange(first_bundle, first_bundle + len(task)),
             members=zeros + episodes,
-            generation=zeros + self.generation,
+            generation=zeros + self._generation,
             tokens=scored.tokens.reshape(shape).sum(axis=1),
             outcome=verdict.outcome,
             accepted=verdict.accepted,
@@ -213,12 +225,9 @@ class HostRollouts:
         )
 
     def _generate(self, rows: list[TaskRow]) -> Generation:
-        with self.open_probe():
+        with self.probing():
             try:
-                self.host._generate_and_score_completions([row.for_host() for row in rows])
+                self._host._generate_and_score_completions([row.for_host() for row in rows])
             except Generated as stopped:
                 return stopped.generation
         raise AssertionError("the host prepared rows without generating")
-
-
-__all__ = ["KEY", "HostRollouts", "Scored", "Scorer"]

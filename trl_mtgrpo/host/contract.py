@@ -143,7 +143,8 @@ def check_loss_inputs(inputs: Any, num_rows: int) -> None:
     missing = [key for key in LOSS_KEYS if not isinstance(inputs, dict) or key not in inputs]
     if missing:
         raise HostContractError(
-            f"`GRPOTrainer._generate_and_score_completions` must return the keys {missing}, got none of them {_advice()}"
+            f"`GRPOTrainer._generate_and_score_completions` must return the keys {missing}, got none of them "
+            f"{_advice()}"
         )
     rows = {key: len(inputs[key]) for key in LOSS_KEYS if getattr(inputs[key], "ndim", 0)}
     if set(rows.values()) != {num_rows}:

@@ -15,7 +15,12 @@ class PlainRun:
     those that several tasks change.
     """
 
-    task_weights: dict[str, float] = {}
+    state: Any = None
+
+    @property
+    def task_weights(self) -> dict[str, float]:
+        """The weights that the next generation batch follows, by task name."""
+        return {}
 
     def attach(self, trainer: GRPOTrainer) -> None:
         """Called once, when the host's constructor is done."""

@@ -6,18 +6,20 @@ optimizer step) -> measure -> update.
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers.trainer_utils import EvalLoopOutput
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
 from trl import GRPOTrainer
 
 from ..improvement.loss_inputs import ClipRange, add_behaviour_policy, record_forward
 from ..improvement.measure import MeasuredChange, measure_change
 from ..improvement.weight_updates import TrainedBatch, WeightUpdater, mark_rows
 from ..report.metrics import batch_metrics, update_metrics
+from ..report.model_card import extend_model_card, multi_task_section
 from ..report.reporting import RunReporter
 from ..rollouts import BatchLoop, CollectedBatch, RolloutSource, RowStore
 from ..state.run_state import MultiTaskState
@@ -32,10 +34,11 @@ from .evaluation import ScoredDoor, TaskEvaluation, name_evaluation
 from .logs import ExtraColumns
 from .plain import PlainRun
 from .replay import filler_rows, loss_rows
+from .saving import Checkpoints
 from .settings import Settings
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class MixtureRun(PlainRun):
     """
     A run of tasks.
@@ -69,6 +72,8 @@ class MixtureRun(PlainRun):
             The host's clock; `None` where the host's own sampler chooses the prompts.
         state ([`MultiTaskState`]):
             What the run remembers.
+        checkpoints ([`Checkpoints`]):
+            Writes and reads it.
         baseline_accuracy (`dict[str, float]`, *optional*):
             Accuracy by task name for the relative change reported by evaluations.
     """
@@ -87,6 +92,7 @@ class MixtureRun(PlainRun):
     columns: ExtraColumns
     sampler: Any
     state: MultiTaskState
+    checkpoints: Checkpoints
     baseline_accuracy: Mapping[str, float] | None = None
     trainer: Any = None
     _door: Door = field(default_factory=Live)
@@ -101,7 +107,7 @@ class MixtureRun(PlainRun):
         return self.updater.weights(self.state.weighting, self.state.guard)
 
     @property
-    def task_weights(self) -> dict[str, float]:  # type: ignore[override]
+    def task_weights(self) -> dict[str, float]:
         """The same by task name."""
         return dict(zip(self.mixture.names, self.weights.tolist(), strict=True))
 
@@ -114,9 +120,8 @@ class MixtureRun(PlainRun):
         if not self.trainer.model.training:
             return self._prepare_evaluation(host, inputs)
         weights = self.weights
-        self.rollouts.begin(
-            host, self.state.generation, [row[KEY] for row in inputs] if self.sampler is None else None
-        )
+        chosen_by_host = [row[KEY] for row in inputs] if self.sampler is None else None
+        self.rollouts.begin(host, self.state.generation, chosen_by_host)
         batch, state = self.loop.collect(
             self.state, weights, self.source, held=self.state.guard.held, on_round=self.reporter.round
         )
@@ -141,7 +146,7 @@ class MixtureRun(PlainRun):
         )
         self.state = replace(self.state, carried=surplus)
         with self.columns.of(chosen.rows), self._answering(chosen.door):
-            inputs = host._generate_and_score_completions([self.mixture.replayed(row) for row in chosen.rows])
+            inputs = host._generate_and_score_completions([{"prompt": row.prompt} for row in chosen.rows])
         check_loss_inputs(inputs, len(chosen.rows))
         add_behaviour_policy(inputs, [row.behaviour for row in chosen.rows], self.clip)
         mark_rows(inputs, batch, filler_rows(batch), self.ranks, self.settings.improvement_groups)
@@ -245,6 +250,58 @@ class MixtureRun(PlainRun):
             batch_size=self.trainer.args.per_device_train_batch_size,
             since_generation=self.updater.by == "batch",
         )
+
+    # Saving and loading
+
+    def train(self, host: GRPOTrainer, checkpoint: str | bool | None, *args: Any, **kwargs: Any) -> Any:
+        # What a run before left half trained belongs to a policy that is gone.
+        self.trainer._step, self.trainer._buffered_inputs = 0, None
+        self.updater.forget()
+        found = self.checkpoints.find(checkpoint)
+        if found is not None:
+            self.trainer._metrics["train"].clear()
+        return host.train(found, *args, **kwargs)
+
+    def save(self, host: GRPOTrainer, model: Any, trial: Any) -> None:
+        output_dir, step = self.trainer._get_output_dir(trial=trial), self.trainer.state.global_step
+        folder = Path(output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{step}"
+        self.reporter.checkpoint(folder.name, self._steps_left)
+        self.checkpoints.begin(folder)
+        self.checkpoints.write(folder, self.state, self._steps_left)
+        host._save_checkpoint(model, trial)
+
+    def save_state(self, host: GRPOTrainer) -> None:
+        host.save_state()
+        self.checkpoints.write(Path(self.trainer.args.output_dir), self.state, self._steps_left)
+
+    @property
+    def _steps_left(self) -> int:
+        return self.updater.steps_left(self.trainer._step, self.trainer.args.gradient_accumulation_steps)
+
+    def load(self, host: GRPOTrainer, checkpoint: str | None) -> None:
+        host._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            self.state = self.checkpoints.read(checkpoint, self.trainer.state.global_step)
+
+    def epoch(self, host: GRPOTrainer, *args: Any, **kwargs: Any) -> None:
+        # The host asks only after a step whether the last one is done: resumed at its end, a run would grow by one.
+        trainer = self.trainer
+        if trainer.state.global_step >= trainer.state.max_steps:
+            trainer._load_rng_state(kwargs.get("resume_from_checkpoint"))
+            trainer.control.should_training_stop = True
+            self.reporter.finished(trainer.state.global_step, trainer.state.max_steps)
+            return
+        host._run_epoch(*args, **kwargs)
+
+    def model_card(self, host: GRPOTrainer, *args: Any, **kwargs: Any) -> None:
+        host.create_model_card(*args, **kwargs)
+        if self.trainer.is_world_process_zero():
+            described = self.settings.described() | {
+                "num_generations": self.trainer.num_generations,
+                "seed": self.trainer.args.seed,
+            }
+            section = multi_task_section(described, self.task_weights, self.trainer.state.log_history)
+            extend_model_card(Path(self.trainer.args.output_dir) / "README.md", section)
 
     # Evaluation
 

@@ -12,13 +12,14 @@ from trl import GRPOConfig, GRPOTrainer
 
 from ..rollouts import GroupFilter, PromptSource, RolloutSource
 from ..rollouts.loop import BatchSampler
+from ..state.run_state import MultiTaskState
 from ..tasks import Task
 from ..weighting import PlateauGuard, TaskWeighting
-from .build import Parts, build_run
+from .build import build_run
 from .callbacks import TaskWeightCallback
 from .contract import check_host, check_trainer
 from .plain import PlainRun
-from .run_plan import plan_run
+from .run_plan import Parts, plan_run
 
 
 class MultiTaskGRPOTrainer(GRPOTrainer):
@@ -122,7 +123,7 @@ class MultiTaskGRPOTrainer(GRPOTrainer):
         check_host()
         parts = Parts(weighting, sampler, group_filter, guard, prompt_source, rollout_source, baseline_accuracy)
         plan = plan_run(model, reward_funcs, args, train_dataset, eval_dataset, tasks, parts, kwargs)
-        self.mixture = plan.mixture
+        self.mixture, self.settings = plan.mixture, plan.settings
         super().__init__(**plan.host_arguments)
         if plan.mixture is not None:
             check_trainer(self)
@@ -138,6 +139,11 @@ class MultiTaskGRPOTrainer(GRPOTrainer):
     def task_weights(self) -> dict[str, float]:
         """The weights that the next generation batch follows, by task name; they sum to 1. Empty without tasks."""
         return self._run.task_weights
+
+    @property
+    def multi_task_state(self) -> MultiTaskState | None:
+        """What the run remembers between steps, as it is written into checkpoints. `None` without tasks."""
+        return self._run.state
 
     def update_task_weights(self) -> None:
         """

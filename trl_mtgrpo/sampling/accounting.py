@@ -1,7 +1,6 @@
 """Where every generated group went: generated = trained + carried + filtered + expired, in groups and tokens."""
 
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,12 +37,12 @@ class RolloutLedger:
             Accepted groups kept for the next step, shape `(K,)`.
     """
 
-    carried_in: Counts
-    generated: Counts
-    trained: Counts
-    filtered: Counts
-    expired: Counts
-    carried_out: Counts
+    carried_in: Counts = field(metadata={"new_task": 0})
+    generated: Counts = field(metadata={"new_task": 0})
+    trained: Counts = field(metadata={"new_task": 0})
+    filtered: Counts = field(metadata={"new_task": 0})
+    expired: Counts = field(metadata={"new_task": 0})
+    carried_out: Counts = field(metadata={"new_task": 0})
 
     @classmethod
     def empty(cls, num_tasks: int) -> "RolloutLedger":
@@ -72,22 +71,6 @@ class RolloutLedger:
     def waste(self) -> float:
         """Generated per trained; 1.0 when nothing is wasted."""
         return float(self.generated.sum() / max(int(self.trained.sum()), 1))
-
-    def to_json(self) -> dict[str, Any]:
-        return {f.name: getattr(self, f.name).tolist() for f in fields(self)}
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "RolloutLedger":
-        ledger = {f.name: np.array(value[f.name], dtype=np.int64) for f in fields(cls)}
-        ledger["filtered"] = _all_reasons(ledger["filtered"], ledger["generated"].size)
-        return cls(**ledger)
-
-
-def _all_reasons(filtered: Counts, num_tasks: int) -> Counts:
-    """`filtered` with a column per reason: reasons that the writer did not know are 0, the last stays the last."""
-    known = filtered.reshape(num_tasks, -1) if num_tasks else filtered.reshape(0, len(REASONS))
-    missing = np.zeros((num_tasks, len(REASONS) - known.shape[1]), dtype=np.int64)
-    return np.concatenate([known[:, :-1], missing, known[:, -1:]], axis=1)
 
 
 def format_ledger(names: tuple[str, ...], groups: RolloutLedger, tokens: RolloutLedger) -> str:

@@ -1,8 +1,7 @@
 """Which tasks yield nothing, why, and how little they are allowed to cost until they yield again."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -39,10 +38,10 @@ class StallState:
         usual (`numpy.ndarray` of shape `(K,)`): Groups per accepted group, as far as any were accepted.
     """
 
-    empty_steps: NDArray[np.int64]
-    outcomes: NDArray[np.int64]
-    stalled_steps: NDArray[np.int64]
-    usual: NDArray[np.float64]
+    empty_steps: NDArray[np.int64] = field(metadata={"new_task": 0})
+    outcomes: NDArray[np.int64] = field(metadata={"new_task": 0})
+    stalled_steps: NDArray[np.int64] = field(metadata={"new_task": 0})
+    usual: NDArray[np.float64] = field(metadata={"new_task": USUAL_AT_FIRST})
 
     @property
     def stalled(self) -> NDArray[np.bool_]:
@@ -53,28 +52,6 @@ class StallState:
         """Most frequent outcome of each stalled task, a name of `OUTCOMES`; `None` for the others."""
         names = [OUTCOMES[1 + int(row[1:].argmax())] for row in self.outcomes]
         return [name if stalled else None for name, stalled in zip(names, self.stalled, strict=True)]
-
-    def to_json(self) -> dict[str, Any]:
-        """The state as lists."""
-        return {field.name: getattr(self, field.name).tolist() for field in fields(self)}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "StallState":
-        """The state written by [`StallState.to_json`]. Raises `ValueError` on other fields."""
-        expected = [field.name for field in fields(cls)]
-        if sorted({"usual", *data}) != sorted(expected):
-            raise ValueError(
-                f"`StallState` must be read from the fields {sorted(expected)}, got {sorted(data)}. Load a checkpoint "
-                "written by this version."
-            )
-        values: dict[str, Any] = {name: np.array(data[name], dtype=np.int64) for name in expected if name != "usual"}
-        first = [USUAL_AT_FIRST] * values["empty_steps"].size  # for a state written before it was kept
-        values["usual"] = np.array(data.get("usual", first), dtype=np.float64)
-        # Outcomes that the writer did not know were never seen.
-        seen = values["outcomes"].reshape(values["empty_steps"].size, -1)
-        missing = max(len(OUTCOMES) - seen.shape[1], 0)
-        values["outcomes"] = np.pad(seen, ((0, 0), (0, missing)))
-        return cls(**values)
 
 
 @dataclass(frozen=True)
@@ -121,10 +98,10 @@ class StallDoctor:
     probe_groups: int = 2
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            if getattr(self, field.name) < 1:
+        for setting in fields(self):
+            if getattr(self, setting.name) < 1:
                 raise ValueError(
-                    f"`{field.name}` must be at least 1, got {getattr(self, field.name)}. Pass a positive number."
+                    f"`{setting.name}` must be at least 1, got {getattr(self, setting.name)}. Pass a positive number."
                 )
 
     @classmethod
