@@ -55,11 +55,6 @@ def test_the_json_form_comes_back_with_its_shapes() -> None:
     assert to_json(from_json(RolloutLedger, to_json(ledger()))) == to_json(ledger())
 
 
-def test_a_ledger_from_before_a_reason_was_added_is_read() -> None:
-    written = ledger().to_json() | {"filtered": [[1, 2, 3, 4, 9], [0, 0, 0, 0, 8]]}
-    assert RolloutLedger.from_json(written).filtered.tolist() == [[1, 2, 3, 4, 0, 9], [0, 0, 0, 0, 0, 8]]
-
-
 def test_the_table_has_one_row_per_task_and_a_total() -> None:
     lines = format_ledger(("countdown", "zebra"), ledger(), ledger()).splitlines()
     assert len({len(line) for line in lines}) == 1

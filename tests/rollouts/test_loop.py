@@ -91,8 +91,9 @@ def test_solved_groups_shrink_a_share_by_what_is_solved_and_nothing_else() -> No
         batch, state = step(collect, state, weights, FakePolicy(acceptance))
         shares.append(batch.plan.weights)
     assert shares[0].tolist() == [0.5, 0.5]
-    # Of what is filtered the made-up answers solve a third, fail a third and leave a third unscored.
-    unsolved = 1 - (1 - acceptance) / 3
+    # Of what is filtered the made-up answers solve a third, fail a third and leave a third unscored, which says nothing.
+    third = (1 - acceptance) / 3
+    unsolved = (acceptance + third) / (acceptance + 2 * third)
     assert np.abs(np.mean(shares[20:], axis=0) - unsolved / unsolved.sum()).max() < 0.02
 
 

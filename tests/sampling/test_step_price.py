@@ -33,7 +33,7 @@ options = st.sampled_from([{}, {"preserve_ratio": False}, {"max_surplus_age": 2}
 def test_no_step_generates_more_than_its_limit(acceptance, settings, num_groups, max_rounds, multiple, seed):
     sampler = RatioPreservingSampler(num_groups, max_rounds=max_rounds, group_multiple=multiple, **settings)
     ledger, requests = play(sampler, acceptance, seed, probes=np.ones(len(acceptance), dtype=int))
-    assert ledger.generated.sum() <= max(min(12, 3 * (1 + max_rounds)) * num_groups, multiple)
+    assert ledger.generated.sum() <= max(min(16, 3 * (1 + max_rounds)) * num_groups, multiple)
     assert all(request.sum() % multiple == 0 for request in requests)
 
 

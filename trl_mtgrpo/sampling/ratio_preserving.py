@@ -18,9 +18,9 @@ from .requests import FloatVector, IntVector, RequestGoal, apportion, fair_cut, 
 
 # M_os of both experiments: with it the paper's own requests reach M_os M_acc groups per missing group.
 PAPER_OVERSAMPLING = 3.0
-# Most groups of an adaptive step, in batches. Three batches a round is what the paper's rule costs; what more than 12
+# Most groups of an adaptive step, in batches. Three batches a round is what the paper's rule costs; what more than 16
 # batches buys and what fewer lose is in docs/data/step_price.md.
-MOST_BATCHES = 12
+MOST_BATCHES = 16
 # Most groups per missing group while nothing is known of a task, and batches that a round may cost.
 FIRST_REQUEST = 3
 # The sum of both parameters of a Beta distribution behind which no observation stands.
@@ -77,7 +77,7 @@ class RatioPreservingSampler:
             `max_waste` allow, instead of weighing it against `round_cost`.
         max_groups (`int`, *optional*):
             Most groups generated per step; a request is cut to what is left, each place that is owed getting the same
-            number of groups. When not given, min(3 (1 + N_rs), 12) B for adaptive requests, and for a factor what its
+            number of groups. When not given, min(3 (1 + N_rs), 16) B for adaptive requests, and for a factor what its
             rounds come to.
         max_tokens (`float`, *optional*):
             Generated tokens per step at which no further round is planned; requests are cut to what is left, by the
