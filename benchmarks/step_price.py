@@ -233,8 +233,8 @@ def page() -> str:
         ceilings(LOW, (1, 3, 6, 9, 12, 16, 24)),
         "## How the ceiling was chosen",
         "Where tasks can be filled, three seeds: steps that end at the ceiling, places left open, steps with the "
-        "exact mix. The default is the lowest of 9, 12 and 16 batches that leaves at most one place in a thousand open "
-        "in every row; with few rounds it is what the paper's rule costs at most, three batches a round.",
+        "exact mix. The default is the lowest of 9, 12 and 16 batches that leaves at most one place in a thousand "
+        "open in every row; with few rounds it is what the paper's rule costs at most, three batches a round.",
         choice(ORDINARY, (6, 9, 12, 16, 24)),
     ]
     return "\n\n".join(parts) + "\n"

@@ -121,6 +121,6 @@ def test_weights_that_run_toward_a_hopeless_task_do_not_starve_the_others(tmp_pa
         task_weighting="reward_only",
         task_weight_lr=1.0,
     )
-    assert trainer.task_weights["bad"] > 0.9
+    assert max(series(trainer, "tasks/bad/weight")) > 0.9
     assert not any(series(trainer, "sampling/unfilled_groups")[-4:])
     assert trainer.state.global_step == 10

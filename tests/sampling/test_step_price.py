@@ -96,6 +96,13 @@ def test_a_hopeless_task_does_not_take_the_places_of_an_easy_one():
     assert np.mean(owed, axis=0)[0] > 10
 
 
+@pytest.mark.parametrize("num_groups", [1, 3, 6, 32])
+def test_the_rounds_of_a_task_that_yields_nothing_grow_with_the_log_of_its_cost(num_groups):
+    ledger, requests = play(RatioPreservingSampler(num_groups, max_surplus_age=2), [0.0])
+    assert len(requests) <= 2 + np.log2(16)
+    assert all((np.diff([request[0] for request in requests])[:-1] >= 0).tolist())
+
+
 def test_what_yields_nothing_is_dropped_in_the_step_after_its_patience():
     known = AcceptanceEstimate.init(2).update(np.array([60, 60]), np.array([30, 30]))
     sampler = RatioPreservingSampler(6, max_surplus_age=2)

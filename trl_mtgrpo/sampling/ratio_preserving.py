@@ -293,9 +293,13 @@ class RatioPreservingSampler:
         )
         caps = self._caps(ledger, deficits, unknown)
         request = size_requests(deficits, caps, alpha, beta, goal, self.group_multiple)
-        if self.preserve_ratio:
-            return request
-        return rng.multinomial(int(request.sum()), ledger.weights).astype(np.int64)
+        if not self.preserve_ratio:
+            return rng.multinomial(int(request.sum()), ledger.weights).astype(np.int64)
+        if self.max_surplus_age:
+            # What has yielded nothing is asked for as much again, so that its rounds grow with the log of its cost.
+            again = np.where(ledger.accepted == 0, np.minimum(ledger.generated, caps), 0)
+            request = np.maximum(request, np.where(deficits > 0, again, 0))
+        return request
 
     def _fixed_request(
         self, ledger: BatchLedger, deficits: IntVector, alpha: FloatVector, beta: FloatVector, rng: np.random.Generator
