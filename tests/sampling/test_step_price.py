@@ -98,7 +98,7 @@ def test_a_hopeless_task_does_not_take_the_places_of_an_easy_one():
 
 @pytest.mark.parametrize("num_groups", [1, 3, 6, 32])
 def test_the_rounds_of_a_task_that_yields_nothing_grow_with_the_log_of_its_cost(num_groups):
-    ledger, requests = play(RatioPreservingSampler(num_groups, max_surplus_age=2), [0.0])
+    _, requests = play(RatioPreservingSampler(num_groups, max_surplus_age=2), [0.0])
     assert len(requests) <= 2 + np.log2(16)
     assert all((np.diff([request[0] for request in requests])[:-1] >= 0).tolist())
 
