@@ -121,7 +121,7 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
             prompts=parts.prompt_source or prompts,
             num_generations=generations,
             num_groups=num_groups,
-            doctor=StallDoctor() if settings.filters_groups else None,
+            doctor=StallDoctor.for_batch(num_groups) if settings.filters_groups else None,
             solved_discount=settings.solved_discount,
             max_surplus_age=surplus_age(sampler),
             # Before a task was generated its groups are taken to be as long as they can be.
