@@ -122,7 +122,8 @@ class MixtureRun(PlainRun):
         weights = self.weights
         chosen_by_host = [row[KEY] for row in inputs] if self.sampler is None else None
         self.rollouts.begin(host, self.state.generation, chosen_by_host)
-        self.reporter.open(self.trainer.state.global_step + 1)
+        limit = getattr(self.loop.sampler, "group_limit", None)
+        self.reporter.open(self.trainer.state.global_step + 1, limit)
         batch, state = self.loop.collect(
             self.state, weights, self.source, held=self.state.guard.held, on_round=self.reporter.round
         )
