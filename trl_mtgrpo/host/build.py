@@ -18,6 +18,7 @@ from ..state.resuming import resume_exceptions
 from ..state.run_state import start_state
 from ..tasks import TaskMixture
 from ..tasks.fingerprint import fingerprint, function_names
+from ..tasks.names import check_baseline
 from .collecting import HostRollouts, Scorer
 from .distributed import Ranks
 from .logs import ExtraColumns
@@ -148,7 +149,7 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
             settings.allow_task_changes,
             plan.trains_host_rows,
         ),
-        baseline_accuracy=parts.baseline_accuracy,
+        baseline_accuracy=check_baseline(parts.baseline_accuracy, mixture.names),
     )
     rollouts.probing = run.probing
     run.attach(trainer)
