@@ -10,12 +10,13 @@ from tests.tiny import contains_a, contains_digit, rows, three_tasks, tiny_confi
 from trl_mtgrpo import (
     FixedWeighting,
     ImprovementAwareWeighting,
+    RatioPreservingSampler,
     RewardOnlyWeighting,
     SelfEvolvingCurriculum,
     Task,
     TaskMixture,
 )
-from trl_mtgrpo.host.method import build_guard, build_judge, build_sampler, build_weighting
+from trl_mtgrpo.host.method import build_guard, build_judge, build_sampler, build_weighting, surplus_age
 from trl_mtgrpo.host.settings import Settings, resolve
 from trl_mtgrpo.sampling import OUTCOMES
 
@@ -24,8 +25,9 @@ NAMES = ("easy", "medium", "hard")
 NAN = float("nan")
 
 
-def resolved(tmp_path: Path, custom_filter: bool = False, **changes: Any) -> Settings:
-    return resolve(tiny_config(tmp_path, **changes), custom_filter=custom_filter)
+def resolved(tmp_path: Path, **changes: Any) -> Settings:
+    own = {"group_filter": changes.pop("group_filter_function", None)}
+    return resolve(tiny_config(tmp_path, **changes), own=own)
 
 
 @pytest.mark.parametrize(
@@ -67,11 +69,25 @@ def test_settings_reach_the_sampler(tmp_path: Path) -> None:
     sampler = build_sampler(resolved(tmp_path, max_resampling_rounds=3, max_surplus_age=2), 8, 2)
     assert (sampler.num_groups, sampler.group_multiple, sampler.max_rounds, sampler.max_surplus_age) == (8, 2, 3, 2)
     assert build_sampler(resolved(tmp_path, method="grpo"), 8, 1).max_rounds == 0
+    own = resolved(tmp_path, method="grpo", group_filter_function=lambda rewards: rewards > 0)
+    assert build_sampler(own, 8, 1).max_rounds == 10
+
+
+def test_a_sampler_says_itself_how_long_surplus_is_kept(tmp_path: Path) -> None:
+    assert surplus_age(build_sampler(resolved(tmp_path, max_surplus_age=3), 8, 1)) == 3
+    assert surplus_age(RatioPreservingSampler(num_groups=4)) == 0
+    assert surplus_age(object()) == 0
+
+
+def test_every_setting_of_the_reward_only_weighting_reaches_it(tmp_path: Path) -> None:
+    settings = resolved(tmp_path, task_weighting="reward_only", task_weight_tradeoff=0.7, task_weight_cap=0.8)
+    assert build_weighting(settings, NAMES) == RewardOnlyWeighting(tradeoff=0.7, cap=0.8)
+    assert build_weighting(resolved(tmp_path, task_weighting="reward_only"), NAMES) == RewardOnlyWeighting()
 
 
 def judged(tmp_path: Path, rewards: Any, task_ids: list[int], tasks: Any = None, **options: Any) -> tuple[list, list]:
     group_filter = options.pop("group_filter_function", None)
-    settings = resolved(tmp_path, custom_filter=group_filter is not None, **options)
+    settings = resolved(tmp_path, group_filter_function=group_filter, **options)
     judge = build_judge(settings, TaskMixture(tasks or three_tasks()), "sum_then_normalize", group_filter)
     keep, outcomes = judge(np.array(rewards, dtype=np.float32), np.array(task_ids))
     return keep.tolist(), [OUTCOMES[code] for code in outcomes]

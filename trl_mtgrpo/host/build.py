@@ -1,5 +1,6 @@
 """From settings, tasks and a built host to the run that decides its hooks."""
 
+import logging
 import math
 from typing import Any
 
@@ -9,6 +10,8 @@ from ..report.display import TaskTableCallback
 from ..report.reporting import RunReporter
 from ..rollouts import BatchLoop, CountedPrompts, IndexPrompts, Judge, RowStore
 from ..sampling import StallDoctor
+from ..state.codec import check_state
+from ..state.resuming import resume_exceptions
 from ..state.run_state import start_state
 from ..tasks import TaskMixture
 from ..tasks.fingerprint import fingerprint, function_names
@@ -21,6 +24,9 @@ from .run_plan import Parts, RunPlan
 from .saving import Checkpoints
 from .settings import Settings
 from .task_sampler import TaskAwareSampler
+
+
+logger = logging.getLogger(__name__)
 
 
 def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
@@ -96,6 +102,10 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
         tuple(fingerprint(task.train_dataset) for task in mixture.tasks) if known else (),
         tuple(function_names(task) for task in mixture.tasks),
     )
+    if args.save_strategy != "no":
+        check_state(start.weighting, "weighting")
+        for exception in resume_exceptions(args):
+            logger.warning(exception)
     run = MixtureRun(
         settings=settings,
         mixture=mixture,

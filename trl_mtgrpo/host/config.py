@@ -174,7 +174,8 @@ class MultiTaskGRPOConfig(GRPOConfig):
             it off where another display owns the terminal.
     """
 
-    _VALID_DICT_FIELDS: ClassVar[list[str]] = [*GRPOConfig._VALID_DICT_FIELDS, "fixed_task_weights"]
+    # The host has it without `ClassVar`.
+    _VALID_DICT_FIELDS: ClassVar[list[str]] = [*GRPOConfig._VALID_DICT_FIELDS, "fixed_task_weights"]  # type: ignore[misc]
 
     method: MethodName | None = field(default=None, metadata={"help": "Preset of the paper's comparison."})
 

@@ -154,7 +154,7 @@ class SimulatedRollouts:
             bundle=zeros,
             members=zeros + episodes,
             generation=zeros + self.step,
-            tokens=self.tokens[task],
+            tokens=self.tokens[task],  # type: ignore[arg-type]
             outcome=outcome,
             accepted=keep,
             reward=nothing,
