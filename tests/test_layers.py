@@ -23,7 +23,7 @@ ROOMS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "state": (("weighting", "sampling", "tasks", "rollouts"), ("safetensors",)),
     "report": (
         ("weighting", "sampling", "tasks", "rollouts", "improvement", "state"),
-        ("matplotlib", "rich", "tqdm", "transformers"),
+        ("IPython", "jinja2", "matplotlib", "rich", "tqdm", "transformers"),
     ),
     "host": (
         ("weighting", "sampling", "tasks", "rollouts", "improvement", "state", "report"),

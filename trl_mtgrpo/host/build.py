@@ -7,7 +7,10 @@ from typing import Any
 from ..improvement.loss_inputs import ClipRange
 from ..improvement.weight_updates import WeightUpdater
 from ..report.display import TaskTableCallback
+from ..report.host_output import quieten
 from ..report.reporting import RunReporter
+from ..report.run_card import RunCardCallback
+from ..report.screen import Screen
 from ..rollouts import BatchLoop, CountedPrompts, IndexPrompts, Judge, RowStore
 from ..sampling import StallDoctor
 from ..state.codec import check_state
@@ -64,7 +67,10 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
     )
     prompts = CountedPrompts() if plan.trains_host_rows else IndexPrompts(sizes, args.seed, trainer.shuffle_dataset)
     sampler = parts.sampler or build_sampler(settings, num_groups, ranks.size // math.gcd(ranks.size, generations))
-    reporter = RunReporter(mixture.names, mixture.num_rows(), settings.filters_groups, settings.max_empty_steps)
+    screen = Screen() if settings.task_table and trainer.accelerator.is_main_process else None
+    reporter = RunReporter(
+        mixture.names, mixture.num_rows(), settings.filters_groups, settings.max_empty_steps, screen
+    )
     scorer = Scorer(
         mixture,
         ranks,
@@ -146,8 +152,11 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
     )
     rollouts.probing = run.probing
     run.attach(trainer)
+    trainer.add_callback(RunCardCallback(mixture.names, settings.described()))
     if settings.task_table:
-        trainer.add_callback(TaskTableCallback(mixture.names))
+        table = TaskTableCallback(mixture.names)
+        trainer.add_callback(table)
+        quieten(trainer.callback_handler.callbacks, table.shows)
     return run
 
 

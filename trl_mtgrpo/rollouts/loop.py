@@ -81,8 +81,9 @@ class LoopState(Protocol):
 
 
 S = TypeVar("S", bound=LoopState)
-# Hears of each round: the ledger after it and the groups it brought.
-OnRound = Callable[[BatchLedger, GroupFacts], None]
+# Hears of each round: the ledger after it, and the step's groups so far per task and outcome. What it raises ends the
+# run, on every rank alike.
+OnRound = Callable[[BatchLedger, NDArray[np.int64]], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,7 +213,8 @@ class BatchLoop:
             acceptance = acceptance.update(generated, accepted)
             rounds.append(found)
             if on_round is not None:
-                on_round(ledger, found)
+                so_far = GroupFacts.join(rounds)
+                on_round(ledger, _tally(so_far.task, so_far.outcome, None, request.size))
         batch = self._select(state, ledger, rounds, rng)
         stalls = state.stalls if self.doctor is None else self.doctor.update(batch.outcomes, state.stalls)
         return batch, replace(  # type: ignore[type-var]
