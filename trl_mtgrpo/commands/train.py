@@ -24,8 +24,8 @@ def run(options: argparse.Namespace, overrides: Sequence[str]) -> str:
     from trl_mtgrpo import MultiTaskGRPOTrainer
 
     from .defects import file_defects, row_defects
-    from .run_settings import adapter_of, model_of, settings_of
     from .reading import read_task_file
+    from .run_settings import adapter_of, model_of, settings_of
     from .task_rows import load_task
 
     file = read_task_file(Path(options.config))
