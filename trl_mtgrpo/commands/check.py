@@ -45,7 +45,7 @@ def run(options: argparse.Namespace, overrides: Sequence[str]) -> tuple[str, int
 
     Args:
         options (`argparse.Namespace`):
-            `config`, `processes` and `acceptance`.
+            `config`, `model`, `processes` and `acceptance`.
         overrides (`Sequence[str]`):
             Settings that win over the file.
 
@@ -55,7 +55,7 @@ def run(options: argparse.Namespace, overrides: Sequence[str]) -> tuple[str, int
     Raises:
         ValueError: for a file that cannot be understood.
     """
-    file = read_task_file(Path(options.config))
+    file = read_task_file(Path(options.config), options.model)
     processes = options.processes or file.processes or 1
     defects: list[str] = []
     settings = None
@@ -209,7 +209,7 @@ def _forecast_text(file: TaskFile, settings: MultiTaskGRPOConfig, batch: Batch, 
         raise ValueError(
             f"`--acceptance` must name tasks of the file, got {unknown} beside {names}. Correct the names."
         )
-    weights = {name: max(file.weights.get(name, 0.0), 0.0) for name in names}
+    weights = {name: max(file.shares.get(name, 0.0), 0.0) for name in names}
     steps = min(batch.batches, _FORECAST_STEPS)
     outline = RunOutline.guessed(
         {name: guesses.get(name, 0.5) for name in names},

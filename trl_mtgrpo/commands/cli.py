@@ -88,6 +88,7 @@ def _add_file(parser: argparse.ArgumentParser) -> None:
     parser.usage = f"{parser.prog} [--config] FILE [--SETTING VALUE ...] [options]"
     parser.epilog = "Any other option is a setting of the trainer and wins over the file, such as --max_steps 100."
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the task file")
+    parser.add_argument("--model", metavar="MODEL", help="name or folder, in place of the file's model")
 
 
 def _add_simulate(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,6 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import combinations
-from typing import Any
 
 from datasets import Dataset
 
@@ -39,7 +38,7 @@ def file_defects(file: TaskFile, settings: MultiTaskGRPOConfig | None) -> list[s
     return [
         *_repeated_names(file),
         *_repeated_sources(file),
-        *_weight_defects(file, settings),
+        *_weight_defects(file),
         *_missing_evaluation(file, settings),
         *_threshold_defects(file),
     ]
@@ -158,10 +157,10 @@ def _pairs_with_one_source(file: TaskFile) -> list[tuple[TaskEntry, TaskEntry, s
     return pairs
 
 
-def _weight_defects(file: TaskFile, settings: MultiTaskGRPOConfig | None) -> list[str]:
+def _weight_defects(file: TaskFile) -> list[str]:
     names = [task.name for task in file.tasks]
-    given: Any = file.weights or (settings and settings.fixed_task_weights) or file.trainer.get("fixed_task_weights")
-    if not isinstance(given, dict) or not given:
+    given = file.shares
+    if not given:
         return []
     defects = []
     absent = [name for name in names if name not in given]
@@ -180,7 +179,8 @@ def _weight_defects(file: TaskFile, settings: MultiTaskGRPOConfig | None) -> lis
     wrong = {name: weight for name, weight in numbers.items() if not 0 <= weight <= 1}
     if wrong:
         defects.append(f"`weight` must be a share between 0 and 1, got {wrong}. Write shares that sum to 1.")
-    total = math.fsum(numbers.values())
+    # Counted by task, since two tasks of one name have two weights.
+    total = math.fsum([task.weight or 0.0 for task in file.tasks] if file.weights else numbers.values())
     if abs(total - 1.0) > 1e-6:
         defects.append(
             f"`weight` must sum to 1 over the tasks, got {total:g} from {numbers}. A task may be missing, or the "
@@ -219,23 +219,33 @@ def _is_evaluated(task: TaskEntry) -> bool:
     return bool(as_list(source.eval)) if isinstance(source, LocalFiles | VerlFiles) else source.eval_split is not None
 
 
+def unreachable_threshold(entry: TaskEntry) -> float | None:
+    """
+    The greatest reward of a task whose threshold is above it.
+
+    Args:
+        entry ([`TaskEntry`]):
+            The task.
+
+    Returns:
+        `float` or `None`: `None` where the threshold can be reached, or the range of the rewards is not known.
+    """
+    greatest = None
+    if entry.reward_range is not None and len(entry.reward_range) == 2:
+        greatest = float(entry.reward_range[1])
+    elif all(reward.use in NAMED_REWARDS for reward in entry.reward):
+        greatest = math.fsum(max(reward.weight, 0.0) for reward in entry.reward) if entry.reward else 1.0
+    threshold = entry.success_threshold
+    return greatest if threshold is not None and greatest is not None and threshold > greatest else None
+
+
 def _threshold_defects(file: TaskFile) -> list[str]:
-    defects = []
-    for task in file.tasks:
-        threshold = task.success_threshold
-        named = bool(task.reward) and all(reward.use in NAMED_REWARDS for reward in task.reward)
-        greatest = None
-        if task.reward_range is not None and len(task.reward_range) == 2:
-            greatest = task.reward_range[1]
-        elif named or not task.reward:
-            greatest = math.fsum(max(reward.weight, 0.0) for reward in task.reward) if task.reward else 1.0
-        if threshold is not None and greatest is not None and threshold > greatest:
-            defects.append(
-                f"`success_threshold` of task '{task.name}' must be within the rewards' range, got {threshold:g} "
-                "above "
-                f"{greatest:g}. No completion would count as correct; lower it."
-            )
-    return defects
+    return [
+        f"`success_threshold` of task '{task.name}' must be within the rewards' range, got "
+        f"{task.success_threshold:g} above {greatest:g}. No completion would count as correct; lower it."
+        for task in file.tasks
+        if (greatest := unreachable_threshold(task)) is not None
+    ]
 
 
 def _empty_values(task: Task) -> list[str]:

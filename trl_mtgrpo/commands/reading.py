@@ -27,13 +27,15 @@ from .yaml_lines import Lines, read_yaml
 Entry = TypeVar("Entry")
 
 
-def read_task_file(path: Path) -> TaskFile:
+def read_task_file(path: Path, model: str | None = None) -> TaskFile:
     """
     Reads a task file.
 
     Args:
         path (`Path`):
             A YAML file.
+        model (`str`, *optional*):
+            Name or folder of another model than the file's.
 
     Returns:
         [`TaskFile`]
@@ -45,6 +47,8 @@ def read_task_file(path: Path) -> TaskFile:
         values = read_yaml(path)
     except ValueError as error:
         raise TaskFileError(str(error)) from None
+    if model is not None:
+        values["model"] = str(Path(model).resolve()) if Path(model).exists() else model
     reader = _Reader(path.name)
     tasks = values.get("tasks")
     if not isinstance(tasks, list) or not tasks or not all(isinstance(task, Lines) for task in tasks):

@@ -9,6 +9,7 @@ from typing import Any
 
 from trl_mtgrpo import Task
 
+from .defects import unreachable_threshold
 from .named_rewards import FORMS, USUAL_FORMS
 from .task_file import TaskEntry
 from .templates import fill
@@ -94,7 +95,7 @@ def _scored(task: Task, entry: TaskEntry, rows: list[dict[str, Any]]) -> Referen
     shown = form.replace("{{{", "{").replace("}}}", "}")
     if threshold is not None:
         missed = [i for i, value in enumerate(right) if not _reaches(value, threshold)]
-        if missed:
+        if missed and unreachable_threshold(entry) is None:
             tried = (
                 "the task's `reference`"
                 if entry.reference

@@ -54,7 +54,8 @@ def settings_of(file: TaskFile, overrides: Sequence[str] = (), elsewhere: int | 
     except SystemExit:  # argparse has said what is wrong on the error stream
         raise ValueError("a setting could not be read, see the message above.") from None
     given |= {name: MultiTaskGRPOConfig.__dataclass_fields__[name].default for name in _MACHINE}
-    given |= {"use_cpu": True, "bf16": False}
+    # Weights are looked at with the tasks; one that is wrong must not hide the rest of the settings.
+    given |= {"use_cpu": True, "bf16": False, "fixed_task_weights": None}
     for name in ("per_device_train_batch_size", "per_device_eval_batch_size"):
         given[name] *= elsewhere
     return MultiTaskGRPOConfig(**{name: value for name, value in given.items() if name in known})

@@ -223,6 +223,11 @@ class TaskFile:
         """Fixed weight by task name, of the tasks that have one."""
         return {task.name: task.weight for task in self.tasks if task.weight is not None}
 
+    @property
+    def shares(self) -> dict[str, float]:
+        """Fixed shares of the batch by task name: of the tasks, or of the trainer's `fixed_task_weights`."""
+        return self.weights or dict(self.trainer.get("fixed_task_weights") or {})
+
     def beside(self, path: str) -> str:
         """A path of the file, taken relative to the folder that holds it."""
         return str(self.path.parent / path)

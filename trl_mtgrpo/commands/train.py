@@ -11,7 +11,7 @@ def run(options: argparse.Namespace, overrides: Sequence[str]) -> str:
 
     Args:
         options (`argparse.Namespace`):
-            `config`, the task file.
+            `config`, the task file, and `model` in place of its own.
         overrides (`Sequence[str]`):
             Settings that win over the file.
 
@@ -28,7 +28,7 @@ def run(options: argparse.Namespace, overrides: Sequence[str]) -> str:
     from .run_settings import adapter_of, model_of, settings_of
     from .task_rows import load_task
 
-    file = read_task_file(Path(options.config))
+    file = read_task_file(Path(options.config), options.model)
     settings = settings_of(file, overrides)
     _check_processes(file.processes, settings.world_size, file.path.name)
     _refuse(file_defects(file, settings), file.path.name)
