@@ -44,9 +44,7 @@ def test_attributes_cannot_be_reached() -> None:
 
 
 def test_a_place_without_a_column_is_refused_with_a_close_one() -> None:
-    with pytest.raises(
-        ValueError, match=r"`prompt` must name columns .* got '\{qestion\}'. Did you mean '\{question\}'\?"
-    ):
+    with pytest.raises(ValueError, match=r"`prompt` must name columns .* got '\{qestion\}'. Did you mean '\{question"):
         check_columns("{qestion}", ["question", "answer"], "`prompt`")
     with pytest.raises(ValueError, match=r"got '\{a\}'. To write the braces themselves, double them: \{\{a\}\}"):
         check_columns(r"\frac{a}{b}", ["question"], "`prompt`")

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .. import __version__
+from trl_mtgrpo import __version__
+
 from ..report.forecast import POLICIES
 
 

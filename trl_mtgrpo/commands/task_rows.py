@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 from datasets import Dataset, load_dataset
 
 from trl_mtgrpo import Task, reasoning_gym_task
@@ -153,20 +154,29 @@ def _from_reasoning_gym(source: ReasoningGym, prompt: Prompt | None) -> _Rows:
 
 
 def _from_verl(file: TaskFile, source: VerlFiles, own_reward: bool) -> _Rows:
-    evaluation = [file.beside(path) for path in as_list(source.eval)]
-    (task,) = tasks_from_parquet(
-        [file.beside(path) for path in as_list(source.train)],
-        evaluation or None,
-        names=[source.data_source],
-        reward_funcs={source.data_source: _replaced_later} if own_reward else None,
-    )
+    train, evaluation = ([file.beside(path) for path in as_list(paths)] for paths in (source.train, source.eval))
+    if own_reward:
+        return _Rows(_verl_rows(train, source), _verl_rows(evaluation, source) if evaluation else None)
+    (task,) = tasks_from_parquet(train, evaluation or None, names=[source.data_source])
     assert isinstance(task.reward_funcs, tuple)
-    return _Rows(task.train_dataset, task.eval_dataset, () if own_reward else task.reward_funcs)  # type: ignore[arg-type]
+    return _Rows(task.train_dataset, task.eval_dataset, task.reward_funcs)  # type: ignore[arg-type]
 
 
-def _replaced_later(completions: list[Any], **kwargs: Any) -> list[None]:
-    """Stands for the task file's reward while verl's rows are read."""
-    return [None] * len(completions)
+def _verl_rows(paths: list[str], source: VerlFiles) -> Dataset:
+    """Rows of a data source with its ground truth and the entries of `extra_info` as columns."""
+    names = {source.data_source, *(f"{source.data_source}-{split}" for split in ("train", "test"))}
+    rows: list[dict[str, Any]] = []
+    for path in paths:
+        for row in pq.read_table(path).to_pylist():
+            if row["data_source"] in names:
+                extra = {name: value for name, value in (row.get("extra_info") or {}).items() if name != "prompt"}
+                own = {"prompt": row["prompt"], "data_source": row["data_source"]}
+                rows.append({**extra, **own, "ground_truth": row["reward_model"]["ground_truth"]})
+    if not rows:
+        raise ValueError(
+            f"`data_source` must have rows in its files, got none of '{source.data_source}' in {paths}. Correct it."
+        )
+    return Dataset.from_list(rows)
 
 
 def _with_templates(rows: _Rows, entry: TaskEntry, owner: str) -> _Rows:

@@ -227,7 +227,7 @@ def _method(settings: VerlSettings, is_mtgrpo: bool) -> None:
 def _weights(settings: VerlSettings, is_mtgrpo: bool) -> None:
     prefix = "trainer.sec.bandit."
     moves = is_mtgrpo and settings.trainer["method"] == "mt_grpo"
-    names = {"lr": "task_weight_lr", "gamma": "task_weight_decay", "delta_threshold": "improvement_clip"}
+    names = {"lr": "task_weight_lr", "gamma": "task_weight_decay"}
     names |= {"lambda_bias": "task_weight_tradeoff"}
     if not is_mtgrpo:
         names = {"lr": "sec_alpha", "temperature": "sec_temperature"}
@@ -237,6 +237,10 @@ def _weights(settings: VerlSettings, is_mtgrpo: bool) -> None:
                 settings.leave(prefix + key, "the weights are fixed")
             else:
                 settings.trainer[name] = float(settings.take(prefix + key))
+    threshold = float(settings.take(prefix + "delta_threshold", 0.1))
+    if moves:
+        # The released code scales its threshold with the learning rate.
+        settings.trainer["improvement_clip"] = threshold * settings.trainer.get("learning_rate", 1e-6) / 1e-6
     kind = settings.take(prefix + "lambda_bias_type", "add")
     if moves and kind == "bias_only":
         settings.trainer["task_weighting"] = "reward_only"
