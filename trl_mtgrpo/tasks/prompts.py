@@ -10,7 +10,7 @@ from datasets import Dataset
 
 
 # TRL passes these to every reward function itself, or the mixture adds them.
-_RESERVED_COLUMNS = (
+RESERVED_COLUMNS = (
     "task_id",
     "prompts",
     "completions",
@@ -54,7 +54,7 @@ def is_conversational(dataset: Any, argument: str, task: str) -> bool:
             f"{owner} must have a column 'prompt', got {dataset.column_names}. Rename one with "
             "`dataset.rename_column('question', 'prompt')`."
         )
-    reserved = [column for column in dataset.column_names if column in _RESERVED_COLUMNS]
+    reserved = [column for column in dataset.column_names if column in RESERVED_COLUMNS]
     if reserved:
         raise ValueError(
             f"{owner} must not have columns that the trainer passes to reward functions itself, got {reserved}. "
