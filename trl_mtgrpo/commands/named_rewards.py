@@ -1,64 +1,20 @@
-"""The rewards that a task file may name, and what a right completion looks like to each."""
+"""Decides which function a reward of a task file means, and what a right completion looks like to it."""
 
 import difflib
 import functools
 import importlib
 import inspect
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..tasks.answers import BoxedReward, answer_part, completion_text, is_same_text
+from ..tasks.answers import NAMED_REWARDS
 from .task_file import RewardEntry
 
 
 Reward = Callable[..., Any]
 
-
-def _exact_match(column: str = "answer") -> Reward:
-    def exact_match(completions: list[Any], **kwargs: Any) -> list[float]:
-        texts = [answer_part(completion_text(completion)) for completion in completions]
-        return [float(is_same_text(text, str(right))) for text, right in zip(texts, kwargs[column], strict=True)]
-
-    return exact_match
-
-
-def _boxed(column: str = "answer", format_reward: float = 0.0) -> Reward:
-    return BoxedReward(lambda answer, **row: is_same_text(answer, str(row[column])), (column,), format_reward)
-
-
-def _regex(pattern: str, column: str = "answer") -> Reward:
-    compiled = re.compile(pattern)
-
-    def regex(completions: list[Any], **kwargs: Any) -> list[float]:
-        found = [compiled.search(answer_part(completion_text(completion))[-20_000:]) for completion in completions]
-        caught = ["" if match is None else match.group(1 if compiled.groups else 0) for match in found]
-        return [float(is_same_text(text, str(right))) for text, right in zip(caught, kwargs[column], strict=True)]
-
-    return regex
-
-
-def _number(column: str = "answer") -> Reward:
-    def last(text: str) -> float | None:
-        found = re.findall(r"-?[0-9][0-9,]*(?:\.[0-9]+)?", text[-20_000:])
-        return float(found[-1].replace(",", "")) if found else None
-
-    def number(completions: list[Any], **kwargs: Any) -> list[float]:
-        texts = [answer_part(completion_text(completion)) for completion in completions]
-        right = [last(str(answer)) for answer in kwargs[column]]
-        return [float(value is not None and last(text) == value) for text, value in zip(texts, right, strict=True)]
-
-    return number
-
-
-NAMED_REWARDS: dict[str, Callable[..., Reward]] = {
-    "exact_match": _exact_match,
-    "boxed": _boxed,
-    "regex": _regex,
-    "number": _number,
-}
 
 # A right completion, made from the right answer. `regex` has a form of its own: the task's `reference`.
 FORMS = {
