@@ -28,7 +28,7 @@ def test_prompt_and_answer_are_made_from_columns(tmp_path: Path) -> None:
 
 def test_columns_that_nothing_was_made_of_stay(tmp_path: Path) -> None:
     write_rows(tmp_path / "sums.jsonl", [row | {"source": "book"} for row in sums()])
-    assert set(loaded(tmp_path, sum_task()).columns) == {"question", "answer", "prompt", "source"}
+    assert set(loaded(tmp_path, sum_task()).train_dataset.column_names) == {"question", "answer", "prompt", "source"}
 
 
 def test_held_out_rows_are_the_same_every_time_and_train_nothing(tmp_path: Path) -> None:
