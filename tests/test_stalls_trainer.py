@@ -119,6 +119,7 @@ def test_weights_that_run_toward_a_hopeless_task_do_not_starve_the_others(tmp_pa
         max_steps=10,
         task_weighting="reward_only",
         task_weight_lr=1.0,
+        task_weight_decay=1e-5,
     )
     assert trainer.task_weights["bad"] > 0.9
     assert not any(series(trainer, "sampling/unfilled_groups")[-4:])
