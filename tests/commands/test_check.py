@@ -52,7 +52,9 @@ def test_a_file_without_a_defect_says_so_and_ends_with_0(desk: Desk) -> None:
 
 def test_what_a_file_means_is_shown(desk: Desk) -> None:
     _, shown = desk(pair(), processes=2)
-    assert re.search(r"^sums +20 +4 +14 +14 +1$", shown, re.MULTILINE)  # rows, tokens, threshold
+    assert re.search(
+        r"^sums +20 +4 +14 +14 +4,090 +1$", shown, re.MULTILINE
+    )  # rows, tokens and their limit, threshold
     assert "  | What is 100 plus 1? " in shown
     assert re.search(r"^sums +1.00 +0.00 +0.00 +\{answer\}$", shown, re.MULTILINE)
     assert "Batch on 2 processes\n  8 groups of 4 rollouts per batch, 4.0 groups per task" in shown
@@ -182,6 +184,13 @@ def test_a_prompt_without_room_for_a_completion_is_a_defect(desk: Desk) -> None:
     assert re.search(r"`prompt` of task 'more' .* got 15 tokens in row 0 against a limit of 14", shown)
     code, shown = desk(pair(), "--max_completion_length", "4090")
     assert re.search(r"`prompt` of task 'sums' .* against a limit of 6", shown)
+
+
+def test_a_task_with_shorter_completions_has_room_for_longer_prompts(desk: Desk) -> None:
+    code, shown = desk(pair(max_completion_length=10), "--max_completion_length", "4090")
+    assert code == 1
+    assert re.search(r"^more +20 +4 +15 +15 +4,086 +1$", shown, re.MULTILINE)
+    assert len(defects(shown)) == 1
 
 
 def test_a_batch_that_trl_refuses_is_a_defect_among_others(desk: Desk) -> None:

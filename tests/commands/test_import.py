@@ -153,7 +153,7 @@ def test_an_imported_file_loads_and_builds_its_settings(folder: Path) -> None:
     assert task.reward_funcs[0](completions=[r"\boxed{3 + 1}"], numbers=[[3, 1]], target=[4]) == [1.0]
     settings = settings_of(file, elsewhere=2)
     assert settings.generation_batch_size == 32 * 72
-    assert (settings.oversampling, settings.max_resampling_rounds) == (3.0, 9)
+    assert (float(settings.oversampling), settings.max_resampling_rounds) == (3.0, 9)
 
 
 def test_paths_are_written_from_the_files_folder(folder: Path) -> None:

@@ -77,9 +77,9 @@ def run(options: argparse.Namespace, overrides: Sequence[str]) -> tuple[str, int
     tokenizer = _tokenizer(file, defects)
     if loaded and tokenizer is not None:
         lengths = [_lengths(task, tokenizer) for _, task in loaded]
-        limit = _prompt_limit(file, settings, tokenizer)
-        defects += _long_prompts(loaded, lengths, limit)
-        sections += [_rows_table(loaded, lengths, limit), _examples(loaded, lengths)]
+        limits = _prompt_limits(file, settings, tokenizer, [entry for entry, _ in loaded])
+        defects += _long_prompts(loaded, lengths, limits)
+        sections += [_rows_table(loaded, lengths, limits), _examples(loaded, lengths)]
     if loaded:
         sections.append(_scores_table(loaded, scores))
     if settings is not None:
@@ -126,35 +126,41 @@ def _shown(prompt: Any, tokenizer: Any) -> str:
     return text
 
 
-def _prompt_limit(file: TaskFile, settings: MultiTaskGRPOConfig | None, tokenizer: Any) -> int | None:
-    """The longest prompt that leaves room for a completion, or that the file allows."""
-    limits = [] if file.max_prompt_tokens is None else [file.max_prompt_tokens]
+def _prompt_limits(
+    file: TaskFile, settings: MultiTaskGRPOConfig | None, tokenizer: Any, entries: Sequence[TaskEntry]
+) -> list[int | None]:
+    """Per task the longest prompt that leaves room for a completion, and that the file allows."""
     room = [tokenizer.model_max_length if tokenizer.model_max_length < 10**9 else None]
     try:
         room.append(getattr(AutoConfig.from_pretrained(model_of(file)), "max_position_embeddings", None))
     except (OSError, ValueError):
         logger.info("The model's configuration could not be read; its longest sequence is not known.")
-    if settings is not None:
-        room.append(settings.vllm_max_model_length)
-        completion = settings.max_completion_length or 0
-        limits += [length - completion for length in room if length is not None]
-    return min(limits) if limits else None
+    room.append(settings and settings.vllm_max_model_length)
+    context = min((length for length in room if length is not None), default=None)
+    limits = []
+    for entry in entries:
+        completion = entry.max_completion_length or (settings and settings.max_completion_length) or 0
+        given = [file.max_prompt_tokens, None if context is None else context - completion]
+        limits.append(min((limit for limit in given if limit is not None), default=None))
+    return limits
 
 
 def _long_prompts(
-    loaded: Sequence[tuple[TaskEntry, Task]], lengths: Sequence[_Lengths], limit: int | None
+    loaded: Sequence[tuple[TaskEntry, Task]], lengths: Sequence[_Lengths], limits: Sequence[int | None]
 ) -> list[str]:
     return [
         f"`prompt` of task '{task.name}' must leave room for a completion, got {one.longest} tokens in row {one.row} "
         f"against a limit of {limit}. Filter long rows out, lower `max_completion_length`, or raise "
         "`max_prompt_tokens`."
-        for (_, task), one in zip(loaded, lengths, strict=True)
+        for (_, task), one, limit in zip(loaded, lengths, limits, strict=True)
         if limit is not None and one.longest > limit
     ]
 
 
-def _rows_table(loaded: Sequence[tuple[TaskEntry, Task]], lengths: Sequence[_Lengths], limit: int | None) -> str:
-    header = ["task", "train rows", "eval rows", "prompt tokens, mean", "longest", "correct from"]
+def _rows_table(
+    loaded: Sequence[tuple[TaskEntry, Task]], lengths: Sequence[_Lengths], limits: Sequence[int | None]
+) -> str:
+    header = ["task", "train rows", "eval rows", "prompt tokens, mean", "longest", "limit", "correct from"]
     rows = [
         [
             task.name,
@@ -162,12 +168,12 @@ def _rows_table(loaded: Sequence[tuple[TaskEntry, Task]], lengths: Sequence[_Len
             "none" if task.eval_dataset is None else f"{len(task.eval_dataset):,}",
             f"{one.mean:,.0f}",
             f"{one.longest:,}",
+            "none" if limit is None else f"{limit:,}",
             "mean reward" if task.success_threshold is None else f"{task.success_threshold:g}",
         ]
-        for (_, task), one in zip(loaded, lengths, strict=True)
+        for (_, task), one, limit in zip(loaded, lengths, limits, strict=True)
     ]
-    end = "" if limit is None else f"\nA prompt may have {limit:,} tokens."
-    return f"Rows\n{text_table(header, rows)}{end}"
+    return f"Rows\n{text_table(header, rows)}"
 
 
 def _examples(loaded: Sequence[tuple[TaskEntry, Task]], lengths: Sequence[_Lengths]) -> str:
@@ -220,7 +226,7 @@ def _forecast_text(file: TaskFile, settings: MultiTaskGRPOConfig, batch: Batch, 
         steps,
     )
     policy = _POLICIES.get(settings.method or "", "mt_grpo")
-    if policy == "mt_grpo" and isinstance(settings.oversampling, int | float):
+    if policy == "mt_grpo" and settings.oversampling not in (None, "adaptive"):
         policy = "paper"
     result = forecast(outline, POLICIES[policy])
     return (

@@ -156,6 +156,8 @@ class TaskEntry:
             See [`Task`]. 1.0 for a single named reward when left out.
         reward_range (`list[float]`, *optional*):
             See [`Task`].
+        max_completion_length (`int`, *optional*):
+            Most tokens of a completion of this task, no more than the trainer's.
         eval_size (`int`, *optional*):
             Rows held out of the training rows for evaluation, the same in every run.
         weight (`float`, *optional*):
@@ -176,6 +178,7 @@ class TaskEntry:
     reward: tuple[RewardEntry, ...] = ()
     success_threshold: float | None = None
     reward_range: list[float] | None = None
+    max_completion_length: int | None = None
     eval_size: int | None = None
     weight: float | None = None
     line: int = field(default=0, compare=False, metadata={"in_file": False})

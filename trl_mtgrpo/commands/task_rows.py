@@ -67,6 +67,7 @@ def load_task(file: TaskFile, entry: TaskEntry) -> Task:
             list(functions or rows.rewards),
             eval_dataset=rows.eval,
             success_threshold=threshold,
+            max_completion_length=entry.max_completion_length,
             **options,
         )
     # What `datasets`, reasoning-gym and pyarrow raise for what a user wrote; the place in the file is what is missing.
