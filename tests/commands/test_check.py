@@ -138,7 +138,7 @@ PLANTED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "a signature that does not fit": (
         {"reward": "planted_rewards:no_kwargs"},
         {},
-        r"`reward` of task 'more' must accept what it is called with, got `no_kwargs\(completions, answer\)`",
+        r"`reward_funcs` of task 'more' must take everything that it is called with, got no parameter for .*no_kwargs",
     ),
     "a reward that is always right": (
         {"reward": "planted_rewards:always", "success_threshold": 1.0},
@@ -228,7 +228,7 @@ def test_ten_defects_in_one_file_are_all_reported(desk: Desk, tmp_path: Path) ->
         "empty ones in its train rows",
         "must be files that exist",
         "none for ['e']",
-        "got `no_kwargs",
+        "got no parameter for",
         "must leave room for a completion",
         "got 4 groups for 6 tasks",
     ]

@@ -48,15 +48,17 @@ class Batch:
         Returns:
             [`Batch`]
         """
+        generations = settings.num_generations
         assert settings.generation_batch_size is not None
         assert settings.steps_per_generation is not None
-        groups = settings.generation_batch_size // settings.num_generations
+        assert generations is not None
+        groups = settings.generation_batch_size // generations
         updates = max(
             settings.steps_per_generation * settings.num_iterations // settings.gradient_accumulation_steps, 1
         )
         per_epoch = max(num_rows // groups, 1) * updates
         steps = settings.max_steps if settings.max_steps > 0 else round(settings.num_train_epochs * per_epoch)
-        return cls(processes, groups, settings.num_generations, updates, steps, per_epoch)
+        return cls(processes, groups, generations, updates, steps, per_epoch)
 
     @property
     def batches(self) -> int:

@@ -19,7 +19,7 @@ from .reading import read_task_file
 from .reference_answers import ReferenceScores, reference_scores
 from .run_settings import model_of, settings_of
 from .task_file import TaskEntry, TaskFile
-from .task_rows import load_task
+from .task_rows import load_task, training_rows
 
 
 logger = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ def run(options: argparse.Namespace, overrides: Sequence[str]) -> tuple[str, int
     if loaded:
         sections.append(_scores_table(loaded, scores))
     if settings is not None:
-        batch = Batch.of(settings, processes, sum(len(task.train_dataset) for _, task in loaded))
+        batch = Batch.of(settings, processes, sum(len(training_rows(task)) for _, task in loaded))
         defects += batch_defects(file, batch)
         sections += [
             _batch_text(batch, len(file.tasks)),
@@ -110,9 +110,9 @@ def _tokenizer(file: TaskFile, defects: list[str]) -> Any:
 
 
 def _lengths(task: Task, tokenizer: Any) -> _Lengths:
-    size = len(task.train_dataset)
+    size = len(training_rows(task))
     positions = np.unique(np.linspace(0, size - 1, min(size, _MEASURED)).astype(int)).tolist()
-    texts = [_shown(task.train_dataset[i]["prompt"], tokenizer) for i in positions]
+    texts = [_shown(training_rows(task)[i]["prompt"], tokenizer) for i in positions]
     counts = [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
     longest = int(np.argmax(counts))
     return _Lengths(float(np.mean(counts)), counts[longest], positions[longest], texts[0])
@@ -164,7 +164,7 @@ def _rows_table(
     rows = [
         [
             task.name,
-            f"{len(task.train_dataset):,}",
+            f"{len(training_rows(task)):,}",
             "none" if task.eval_dataset is None else f"{len(task.eval_dataset):,}",
             f"{one.mean:,.0f}",
             f"{one.longest:,}",

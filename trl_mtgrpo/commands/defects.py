@@ -15,7 +15,7 @@ from trl_mtgrpo import MultiTaskGRPOConfig, Task
 from .batch import Batch
 from .named_rewards import NAMED_REWARDS
 from .task_file import LocalFiles, ReasoningGym, TaskEntry, TaskFile, VerlFiles, as_list
-from .task_rows import sources_of
+from .task_rows import sources_of, training_rows
 
 
 # Tasks may share a few prompts by chance; from here on it is the same set.
@@ -83,7 +83,7 @@ def row_defects(file: TaskFile, tasks: Sequence[Task]) -> list[str]:
     defects: list[str] = []
     keys: dict[str, frozenset[str]] = {}
     for task in tasks:
-        train = frozenset(prompt_keys(task.train_dataset))
+        train = frozenset(prompt_keys(training_rows(task)))
         if task.name not in keys:
             keys[task.name] = train
         defects += _empty_values(task)
@@ -250,7 +250,7 @@ def _threshold_defects(file: TaskFile) -> list[str]:
 
 def _empty_values(task: Task) -> list[str]:
     defects = []
-    for split, rows in (("train", task.train_dataset), ("eval", task.eval_dataset)):
+    for split, rows in (("train", training_rows(task)), ("eval", task.eval_dataset)):
         if rows is None or rows.format["type"] == "custom" or "answer" not in rows.column_names:
             continue
         empty = [i for i, answer in enumerate(rows["answer"]) if answer is None or not str(answer).strip()]

@@ -188,7 +188,7 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _kind_name(hint: Any) -> str:
-    names = {str: "text", int: "a whole number", float: "a number", type(None): "nothing"}
+    names = {str: "text", bool: "true or false", int: "a whole number", float: "a number", type(None): "nothing"}
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):
         return " or ".join(_kind_name(one) for one in typing.get_args(hint) if one is not type(None))

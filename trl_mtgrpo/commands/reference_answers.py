@@ -11,12 +11,11 @@ from trl_mtgrpo import Task
 
 from .defects import unreachable_threshold
 from .named_rewards import FORMS, USUAL_FORMS
-from .task_file import TaskEntry
+from .task_file import ReasoningGym, TaskEntry
+from .task_rows import training_rows
 from .templates import fill
 
 
-# What TRL passes to a reward function beside the columns.
-_HOST_ARGUMENTS = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
 _NUM_ROWS = 8
 
 
@@ -58,8 +57,8 @@ def reference_scores(task: Task, entry: TaskEntry) -> ReferenceScores:
     Returns:
         [`ReferenceScores`]
     """
-    rows = [dict(task.train_dataset[i]) for i in range(min(_NUM_ROWS, len(task.train_dataset)))]
-    misfits = _signature_defects(task, rows[0])
+    rows = [dict(training_rows(task)[i]) for i in range(min(_NUM_ROWS, len(training_rows(task))))]
+    misfits = _signature_defects(task)
     if misfits:
         return ReferenceScores(defects=tuple(misfits))
     try:
@@ -121,24 +120,12 @@ def _scored(task: Task, entry: TaskEntry, rows: list[dict[str, Any]]) -> Referen
     return ReferenceScores(_mean(right), _mean(wrong), _mean(empty), shown, tuple(defects))
 
 
-def _signature_defects(task: Task, row: dict[str, Any]) -> list[str]:
-    given = dict.fromkeys([*_HOST_ARGUMENTS, *(name for name in row if name != "prompt")])
-    assert isinstance(task.reward_funcs, tuple)
-    defects = []
-    for function in task.reward_funcs:
-        if not callable(function):
-            continue  # a reward model, by name
-        try:
-            inspect.signature(function).bind(**given)
-        except TypeError as error:
-            name = getattr(function, "__name__", type(function).__name__)
-            defects.append(
-                f"`reward` of task '{task.name}' must accept what it is called with, got `{name}"
-                f"{inspect.signature(function)}` ({error}). Give it the form `f(completions, **kwargs)`; the columns "
-                "are "
-                f"{sorted(set(row) - {'prompt'})}."
-            )
-    return defects
+def _signature_defects(task: Task) -> list[str]:
+    try:
+        task.check_signatures()
+    except ValueError as error:
+        return [str(error)]
+    return []
 
 
 def _rewards(task: Task, rows: list[dict[str, Any]], texts: list[str]) -> list[float]:
@@ -187,7 +174,8 @@ def _forms(entry: TaskEntry) -> tuple[str, ...]:
     if entry.reference is not None:
         return (entry.reference,)
     if not entry.reward:
-        return (FORMS["reasoning_gym"],)
+        boxed = not isinstance(entry.source, ReasoningGym) or entry.source.box
+        return (FORMS["reasoning_gym"] if boxed else "{answer}",)
     found = FORMS.get(entry.reward[0].use)
     return USUAL_FORMS if found is None or len(entry.reward) > 1 else (found,)
 

@@ -44,7 +44,8 @@ def settings_of(file: TaskFile, overrides: Sequence[str] = (), elsewhere: int | 
             hint = f"Did you mean `{close[0]}`?" if close else "See the fields of `MultiTaskGRPOConfig`."
             raise _error(file, name, f"`{name}` must be a field of the trainer, got none of that name. {hint}")
     values: dict[str, Any] = dict(file.trainer) | _weights(file)
-    parser = TrlParser((MultiTaskGRPOConfig,), prog="mtgrpo", allow_abbrev=False, add_help=False)
+    kinds: Any = [MultiTaskGRPOConfig]
+    parser = TrlParser(kinds, prog="mtgrpo", allow_abbrev=False, add_help=False)
     parser.set_defaults_with_config(**values)
     try:
         if elsewhere is None:

@@ -75,8 +75,14 @@ class ReasoningGym:
             Evaluation rows.
         seed (`int`, *optional*, defaults to `0`):
             Selects the rows.
-        format_reward (`float`, *optional*, defaults to `0.1`):
-            Reward of a wrong answer in a box.
+        format_reward (`float`, *optional*):
+            Reward of a wrong answer in a box, 0.1 when left out.
+        chat (`bool`, *optional*, defaults to `False`):
+            Whether prompts are messages, for a model with a chat template.
+        shots (`int`, *optional*, defaults to `0`):
+            Worked examples before each question.
+        box (`bool`, *optional*, defaults to `True`):
+            Whether the answer is asked for in a box, and read there.
     """
 
     family: str
@@ -85,7 +91,10 @@ class ReasoningGym:
     train_size: int = 10_000
     eval_size: int = 200
     seed: int = 0
-    format_reward: float = 0.1
+    format_reward: float | None = None
+    chat: bool = False
+    shots: int = 0
+    box: bool = True
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from datasets import Dataset, load_dataset
 
 from trl_mtgrpo import Task, reasoning_gym_task
@@ -75,6 +74,12 @@ def load_task(file: TaskFile, entry: TaskEntry) -> Task:
         raise ValueError(f"{file.place(entry)}: {owner}: {error}") from error
 
 
+def training_rows(task: Task) -> Dataset:
+    """The training rows of a task of a file; every kind of source has some."""
+    assert task.train_dataset is not None
+    return task.train_dataset
+
+
 def sources_of(file: TaskFile, entry: TaskEntry) -> list[str]:
     """
     What a task's training rows are read from, one text per set.
@@ -133,7 +138,6 @@ def _from_files(file: TaskFile, paths: str | list[str]) -> Dataset:
 
 
 def _from_reasoning_gym(source: ReasoningGym, prompt: Prompt | None) -> _Rows:
-    options = {"prompt": prompt} if isinstance(prompt, str) else {"prompt": "{question}"} if prompt else {}
     task = reasoning_gym_task(
         source.family,
         source.level,
@@ -141,43 +145,32 @@ def _from_reasoning_gym(source: ReasoningGym, prompt: Prompt | None) -> _Rows:
         eval_size=source.eval_size,
         seed=source.seed,
         format_reward=source.format_reward,
-        **options,
+        prompt=prompt,
+        chat=source.chat or isinstance(prompt, list),
+        shots=source.shots,
+        box=source.box,
         **source.options,
     )
     assert isinstance(task.reward_funcs, tuple)
-    parts = [task.train_dataset, task.eval_dataset]
-    if isinstance(prompt, list):  # messages around the finished question
-        parts = [
-            part and Dataset.from_list([{**row, "prompt": fill(prompt, {"question": row["prompt"]})} for row in part])
-            for part in parts
-        ]
-    return _Rows(parts[0], parts[1], task.reward_funcs)  # type: ignore[arg-type]
+    return _Rows(training_rows(task), task.eval_dataset, task.reward_funcs)  # type: ignore[arg-type]
 
 
 def _from_verl(file: TaskFile, source: VerlFiles, own_reward: bool) -> _Rows:
     train, evaluation = ([file.beside(path) for path in as_list(paths)] for paths in (source.train, source.eval))
-    if own_reward:
-        return _Rows(_verl_rows(train, source), _verl_rows(evaluation, source) if evaluation else None)
-    (task,) = tasks_from_parquet(train, evaluation or None, names=[source.data_source])
+    (task,) = tasks_from_parquet(
+        train,
+        evaluation or None,
+        names=["rows" if own_reward else source.data_source],
+        rename={source.data_source: "rows"} if own_reward else None,
+        reward_funcs={"rows": _replaced} if own_reward else None,
+    )
     assert isinstance(task.reward_funcs, tuple)
-    return _Rows(task.train_dataset, task.eval_dataset, task.reward_funcs)  # type: ignore[arg-type]
+    return _Rows(training_rows(task), task.eval_dataset, () if own_reward else task.reward_funcs)  # type: ignore[arg-type]
 
 
-def _verl_rows(paths: list[str], source: VerlFiles) -> Dataset:
-    """Rows of a data source with its ground truth and the entries of `extra_info` as columns."""
-    names = {source.data_source, *(f"{source.data_source}-{split}" for split in ("train", "test"))}
-    rows: list[dict[str, Any]] = []
-    for path in paths:
-        for row in pq.read_table(path).to_pylist():
-            if row["data_source"] in names:
-                extra = {name: value for name, value in (row.get("extra_info") or {}).items() if name != "prompt"}
-                own = {"prompt": row["prompt"], "data_source": row["data_source"]}
-                rows.append({**extra, **own, "ground_truth": row["reward_model"]["ground_truth"]})
-    if not rows:
-        raise ValueError(
-            f"`data_source` must have rows in its files, got none of '{source.data_source}' in {paths}. Correct it."
-        )
-    return Dataset.from_list(rows)
+def _replaced(completions: list[Any], **kwargs: Any) -> list[None]:
+    """Stands for the task file's reward while verl's rows are read."""
+    return [None] * len(completions)
 
 
 def _with_templates(rows: _Rows, entry: TaskEntry, owner: str) -> _Rows:
