@@ -103,6 +103,23 @@ def test_a_run_that_is_not_what_it_says_is_refused_before_the_model_is_loaded(
     assert not (desk / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("typed", "text"),
+    [
+        (["--max_stpes", "3"], r"`--max_stpes` must be a field of the trainer.* Did you mean `max_steps`"),
+        (["--max_steps", "many"], r"argument --max_steps/--max-steps: invalid int value: 'many'\n.*could not be read"),
+        (["--report_to"], r"argument --report_to"),
+    ],
+)
+def test_a_setting_that_cannot_be_read_is_a_short_message(
+    desk: Path, capsys: pytest.CaptureFixture[str], typed: list[str], text: str
+) -> None:
+    assert main(["train", str(write_file(desk, tasks())), *typed]) == 2
+    shown = capsys.readouterr().err
+    assert re.search(text, shown)
+    assert "usage" not in shown
+
+
 def launched(folder: Path, processes: int, *arguments: str) -> str:
     """Everything a launch of the task file wrote; it fails when the launch does."""
     start = ["-m", "accelerate.commands.launch", "--num_processes", str(processes)]

@@ -1,5 +1,6 @@
 """Decides which [`MultiTaskGRPOConfig`] and which adapter a task file means."""
 
+import argparse
 import difflib
 from collections.abc import Sequence
 from dataclasses import fields
@@ -40,20 +41,21 @@ def settings_of(file: TaskFile, overrides: Sequence[str] = (), elsewhere: int | 
     known = [f.name for f in fields(MultiTaskGRPOConfig) if f.init and not f.name.startswith("_")]
     for name in file.trainer:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"Did you mean `{close[0]}`?" if close else "See the fields of `MultiTaskGRPOConfig`."
-            raise _error(file, name, f"`{name}` must be a field of the trainer, got none of that name. {hint}")
-    values: dict[str, Any] = dict(file.trainer) | _weights(file)
+            text = f"`{name}` must be a field of the trainer, got none of that name. {_hint(name, known)}"
+            raise _error(file, name, text)
     kinds: Any = [MultiTaskGRPOConfig]
-    parser = TrlParser(kinds, prog="mtgrpo", allow_abbrev=False, add_help=False)
-    parser.set_defaults_with_config(**values)
+    parser = TrlParser(kinds, prog="mtgrpo", usage=argparse.SUPPRESS, allow_abbrev=False, add_help=False)
+    parser.set_defaults_with_config(**{**file.trainer, **_weights(file)})
     try:
-        if elsewhere is None:
-            (settings,) = parser.parse_args_into_dataclasses(list(overrides), look_for_args_file=False)
-            return settings
-        given = vars(parser.parse_args(list(overrides)))
+        parsed, unknown = parser.parse_known_args(list(overrides))
     except SystemExit:  # argparse has said what is wrong on the error stream
-        raise ValueError("a setting could not be read, see the message above.") from None
+        raise ValueError("a setting could not be read, see the message above. Correct its value.") from None
+    if unknown:
+        text = f"`{unknown[0]}` must be a field of the trainer, got none of that name."
+        raise ValueError(f"{text} {_hint(unknown[0].lstrip('-').partition('=')[0], known)}")
+    given = vars(parsed)
+    if elsewhere is None:
+        return MultiTaskGRPOConfig(**{name: value for name, value in given.items() if name in known})
     given |= {name: MultiTaskGRPOConfig.__dataclass_fields__[name].default for name in _MACHINE}
     # Weights are looked at with the tasks; one that is wrong must not hide the rest of the settings.
     given |= {"use_cpu": True, "bf16": False, "fixed_task_weights": None}
@@ -89,9 +91,9 @@ def adapter_of(file: TaskFile) -> Any:
     known = [f.name for f in fields(LoraConfig) if f.init]
     for name in file.peft:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"Did you mean `{close[0]}`?" if close else "See peft's `LoraConfig`."
-            raise ValueError(f"{file.path.name}: `{name}` must be a field of `peft`, got none of that name. {hint}")
+            raise ValueError(
+                f"{file.path.name}: `{name}` must be a field of `peft`, got none of that name. {_hint(name, known)}"
+            )
     return LoraConfig(**{"task_type": "CAUSAL_LM", **file.peft})
 
 
@@ -114,6 +116,11 @@ def _weights(file: TaskFile) -> dict[str, Any]:
                 "one place.",
             )
     return {"task_weighting": "fixed", "fixed_task_weights": file.weights}
+
+
+def _hint(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"Did you mean `{close[0]}`?" if close else "Look for it in the documentation of that class."
 
 
 def _error(file: TaskFile, name: str, text: str) -> TaskFileError:
