@@ -1,11 +1,22 @@
 """What is read from a task file, and how a mistake in it is shown."""
 
+import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from trl_mtgrpo.commands.reading import read_task_file
-from trl_mtgrpo.commands.task_file import HubDataset, LocalFiles, ReasoningGym, RewardEntry, TaskFileError
+from trl_mtgrpo.commands.task_file import (
+    HubDataset,
+    LocalFiles,
+    ReasoningGym,
+    RewardEntry,
+    TaskEntry,
+    TaskFile,
+    TaskFileError,
+    VerlFiles,
+)
 from trl_mtgrpo.commands.yaml_lines import load_yaml
 
 
@@ -97,3 +108,17 @@ def test_another_model_takes_the_place_of_the_files(tmp_path: Path) -> None:
     assert read_task_file(tmp_path / "run.yaml", "other/model").model == "other/model"
     (tmp_path / "folder").mkdir()
     assert read_task_file(tmp_path / "run.yaml", str(tmp_path / "folder")).model == str(tmp_path / "folder")
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "task-file.md").read_text(encoding="utf-8")
+
+
+def test_the_file_of_the_page_is_understood(tmp_path: Path) -> None:
+    file = read(tmp_path, re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)[0])
+    assert [task.name for task in file.tasks] == ["gsm8k", "capitals"]
+
+
+@pytest.mark.parametrize("kind", [TaskFile, TaskEntry, HubDataset, LocalFiles, ReasoningGym, VerlFiles, RewardEntry])
+def test_every_field_is_explained_on_the_page(kind: type) -> None:
+    names = [f.name for f in fields(kind) if f.metadata.get("in_file", True)]
+    assert not [name for name in names if not re.search(rf"[`{{ ,]{name}[`:]", PAGE)]

@@ -61,6 +61,14 @@ def test_what_is_typed_wins_over_the_file(desk: Path) -> None:
     assert state["log_history"][0]["learning_rate"] == pytest.approx(1e-3)
 
 
+def test_a_run_goes_on_from_its_last_checkpoint(desk: Path) -> None:
+    path = write_file(desk, tasks(), trainer={"save_strategy": "steps", "save_steps": 1})
+    assert main(["train", str(path), "--max_steps", "1"]) == 0
+    assert main(["train", str(path), "--resume_from_checkpoint", "true"]) == 0
+    steps = [entry["step"] for entry in history(desk)["log_history"] if "tasks/sums/weight" in entry]
+    assert steps == [1, 2]
+
+
 def test_fixed_weights_of_the_tasks_are_the_shares(desk: Path) -> None:
     both = tasks(weight=0.75)
     both[0]["weight"] = 0.25

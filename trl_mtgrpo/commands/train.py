@@ -36,7 +36,9 @@ def run(options: argparse.Namespace, overrides: Sequence[str]) -> str:
         tasks = [load_task(file, entry) for entry in file.tasks]
     _refuse(row_defects(file, tasks), file.path.name)
     trainer = MultiTaskGRPOTrainer(model=model_of(file), tasks=tasks, args=settings, peft_config=adapter_of(file))
-    trainer.train(resume_from_checkpoint=settings.resume_from_checkpoint)
+    resumed = settings.resume_from_checkpoint
+    # Typed, it is text: `true` means the last checkpoint.
+    trainer.train(resume_from_checkpoint=True if str(resumed).lower() == "true" else resumed)
     trainer.save_model()
     trainer.save_state()
     main = trainer.accelerator.is_main_process
