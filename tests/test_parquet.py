@@ -186,17 +186,33 @@ def test_other_columns_and_fields_are_kept_too(tmp_path):
     assert first["ground_truth"] == ["2", "two"]
 
 
-@pytest.mark.parametrize(
-    "field", ["task", "prompt", "data_source", "ground_truth", "ability", "task_id", "completions"]
-)
-def test_a_field_with_a_name_that_is_taken_is_refused_and_can_be_left_out(tmp_path, field):
+@pytest.mark.parametrize("field", ["prompt", "data_source", "ability", "style"])
+def test_two_fields_of_one_name_are_refused(tmp_path, field):
     path = write(tmp_path / "x.parquet", [other(extra_info={field: "x", "kept": 1})])
-    with pytest.raises(ValueError, match=rf"rows of 'gsm8k' must have fields with distinct names .*\['{field}'\]"):
+    with pytest.raises(
+        ValueError, match=rf"rows of 'gsm8k' must have fields with distinct names, got \['{field}'\] twice"
+    ):
         tasks_from_parquet(path, reward_funcs={"gsm8k": exact})
-    if field not in ("prompt", "data_source", "ground_truth"):
-        (task,) = tasks_from_parquet(path, reward_funcs={"gsm8k": exact}, drop=[field])
-        assert field not in task.train_dataset.column_names
-        assert task.train_dataset["kept"] == [1]
+
+
+@pytest.mark.parametrize("field", ["ability", "style", "difficulty"])
+def test_a_field_can_be_left_out(tmp_path, field):
+    path = write(tmp_path / "x.parquet", [other(extra_info={"difficulty": 1, field: "x", "kept": 1})])
+    (task,) = tasks_from_parquet(path, reward_funcs={"gsm8k": exact}, drop=[field])
+    assert field not in task.train_dataset.column_names
+    assert task.train_dataset["kept"] == [1]
+
+
+def test_a_field_with_a_name_of_the_trainer_s_is_refused(tmp_path):
+    path = write(tmp_path / "x.parquet", [other(extra_info={"completions": "x"})])
+    with pytest.raises(ValueError, match=r"must not have columns that the trainer passes .*\['completions'\]"):
+        tasks_from_parquet(path, reward_funcs={"gsm8k": exact})
+
+
+def test_a_field_called_task_is_a_column_like_others(tmp_path):
+    path = write(tmp_path / "x.parquet", [other(extra_info={"task": "sums"})])
+    (task,) = tasks_from_parquet(path, reward_funcs={"gsm8k": exact})
+    assert task.train_dataset["task"] == ["sums"]
 
 
 @pytest.mark.parametrize("source", ["openai/gsm8k", "lighteval/MATH", "a/b/c-train"])

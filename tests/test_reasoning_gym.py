@@ -210,8 +210,9 @@ def test_training_rows_are_made_when_they_are_read_and_always_the_same():
 
 def test_a_mixture_reads_lazy_rows():
     tasks = TaskMixture([reasoning_gym_task("arc_1d", "easy", 10, 2), reasoning_gym_task("countdown", "easy", 10, 2)])
-    row = tasks.row(0, 3)
-    assert (row["task"], row["numbers"], len(row["expected"].split())) == ("arc_1d-easy", None, 10)
+    row = tasks.row(0, 3).columns
+    assert len(row["expected"].split()) == 10
+    assert "numbers" not in row
     assert tasks.num_rows().tolist() == [10, 10]
 
 

@@ -7,7 +7,10 @@ from typing import Any
 from ..improvement.loss_inputs import ClipRange
 from ..improvement.weight_updates import WeightUpdater
 from ..report.display import TaskTableCallback
+from ..report.host_output import quieten
 from ..report.reporting import RunReporter
+from ..report.run_card import RunCardCallback
+from ..report.screen import Screen
 from ..rollouts import BatchLoop, CountedPrompts, IndexPrompts, Judge, RowStore
 from ..sampling import StallDoctor
 from ..state.codec import check_state
@@ -64,7 +67,10 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
     )
     prompts = CountedPrompts() if plan.trains_host_rows else IndexPrompts(sizes, args.seed, trainer.shuffle_dataset)
     sampler = parts.sampler or build_sampler(settings, num_groups, ranks.size // math.gcd(ranks.size, generations))
-    reporter = RunReporter(mixture.names, mixture.num_rows(), settings.filters_groups, settings.max_empty_steps)
+    screen = Screen() if settings.task_table and trainer.accelerator.is_main_process else None
+    reporter = RunReporter(
+        mixture.names, mixture.num_rows(), settings.filters_groups, settings.max_empty_steps, screen
+    )
     scorer = Scorer(
         mixture,
         ranks,
@@ -115,7 +121,7 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
             prompts=parts.prompt_source or prompts,
             num_generations=generations,
             num_groups=num_groups,
-            doctor=StallDoctor() if settings.filters_groups else None,
+            doctor=StallDoctor.for_batch(num_groups) if settings.filters_groups else None,
             solved_discount=settings.solved_discount,
             max_surplus_age=surplus_age(sampler),
             # Before a task was generated its groups are taken to be as long as they can be.
@@ -146,8 +152,11 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
     )
     rollouts.probing = run.probing
     run.attach(trainer)
+    trainer.add_callback(RunCardCallback(mixture.names, settings.described()))
     if settings.task_table:
-        trainer.add_callback(TaskTableCallback(mixture.names))
+        table = TaskTableCallback(mixture.names)
+        trainer.add_callback(table)
+        quieten(trainer.callback_handler.callbacks, table.shows)
     return run
 
 

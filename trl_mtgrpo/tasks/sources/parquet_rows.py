@@ -8,12 +8,8 @@ import pyarrow.compute as pc
 from datasets import Dataset, Image, List
 from datasets.table import InMemoryTable
 
-from ..prompts import RESERVED_COLUMNS
-
 
 _IMAGE_PLACE = "<image>"
-# Set by the mixture, or by the trainer, whatever a row says.
-_TAKEN = (*RESERVED_COLUMNS, "task")
 _MEDIA = ("videos", "audios", "video", "audio")
 
 
@@ -40,7 +36,7 @@ def general_table(tables: list[pa.Table], name: str, drop: Sequence[str]) -> lis
         `reward_model`, and all other columns of the files.
 
     Raises:
-        `ValueError`: where two fields have one name, or a name that is the trainer's.
+        `ValueError`: where two fields have one name.
     """
     result = []
     for table in tables:
@@ -52,12 +48,11 @@ def general_table(tables: list[pa.Table], name: str, drop: Sequence[str]) -> lis
                 inner = column_of(table, outer)
                 fields += [(field.name, pc.struct_field(inner, index)) for index, field in enumerate(inner.type)]
         kept = [(field, values) for field, values in fields if field not in drop]
-        twice = {field for field, _ in kept if [other for other, _ in kept].count(field) > 1}
-        wrong = sorted(twice | {field for field, _ in kept if field in _TAKEN})
-        if wrong:
+        twice = sorted({field for field, _ in kept if [other for other, _ in kept].count(field) > 1})
+        if twice:
             raise ValueError(
-                f"rows of '{name}' must have fields with distinct names that are not the trainer's, got {wrong} twice "
-                f"or taken. Leave them out with `drop={wrong}`, or rename them in the file."
+                f"rows of '{name}' must have fields with distinct names, got {twice} twice. Leave them out with "
+                f"`drop={twice}`, or rename them in the file."
             )
         columns.update(kept)
         result.append(pa.table(columns))
