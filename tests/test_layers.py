@@ -31,7 +31,7 @@ ROOMS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "commands": (
         ("weighting", "sampling", "tasks", "rollouts", "improvement", "state", "report", "host"),
-        ("datasets", "transformers", "trl"),
+        ("datasets", "transformers", "trl", "yaml", "pyarrow", "peft", "trl_mtgrpo"),
     ),
 }
 

@@ -8,7 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 # Public name -> module that defines it.
 _HOME = {

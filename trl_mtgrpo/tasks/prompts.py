@@ -12,7 +12,7 @@ from .rows import read_rows
 
 
 # TRL passes these to every reward function itself. (Columns called `completion` or `completion_ids` it leaves out.)
-_RESERVED_COLUMNS = ("prompts", "completions", "trainer_state", "log_extra", "log_metric", "environments")
+RESERVED_COLUMNS = ("prompts", "completions", "trainer_state", "log_extra", "log_metric", "environments")
 
 
 def is_conversational(dataset: Any, argument: str, task: str) -> bool:
@@ -45,7 +45,7 @@ def is_conversational(dataset: Any, argument: str, task: str) -> bool:
             f"{owner} must have a column 'prompt', got {columns}. Rename one with "
             "`dataset.rename_column('question', 'prompt')`."
         )
-    reserved = [column for column in columns if column in _RESERVED_COLUMNS]
+    reserved = [column for column in columns if column in RESERVED_COLUMNS]
     if reserved:
         raise ValueError(
             f"{owner} must not have columns that the trainer passes to reward functions itself, got {reserved}. "
