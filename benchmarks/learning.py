@@ -156,6 +156,7 @@ def run_one(
     from tiny_world import WORLDS, evaluate_tasks, tiny_task_reward, tiny_task_rows, warm_start
 
     from trl_mtgrpo import MultiTaskGRPOConfig, MultiTaskGRPOTrainer, PlateauGuard, Task
+    from trl_mtgrpo.state.codec import to_json
 
     torch.set_num_threads(1)
     definition = WORLDS[world]
@@ -261,8 +262,8 @@ def run_one(
         "seed": seed,
         "token_budget": tokens,
         **points,
-        "groups": totals.groups.to_json(),
-        "tokens": totals.tokens.to_json(),
+        "groups": to_json(totals.groups),
+        "tokens": to_json(totals.tokens),
         "history": [
             {k: float(f"{v:.5g}") for k, v in log.items() if k.rsplit("/", 1)[-1] in KEPT and _known(v)}
             for log in trainer.state.log_history

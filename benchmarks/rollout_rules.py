@@ -31,16 +31,7 @@ class ReleasedRule:
         weights = np.asarray(task_weights, dtype=np.float64)
         self._first = rng.multinomial(3 * self.num_groups, weights).astype(np.int64)
         self._accepted_before = 0
-        none = np.zeros(weights.size, dtype=np.int64)
-        return BatchLedger(
-            weights=weights,
-            desired=np.rint(self._first / 3).astype(np.int64),
-            carried=none,
-            generated=none,
-            accepted=none,
-            tokens=np.zeros(weights.size),
-            probes=none,
-        )
+        return BatchLedger.start(weights, np.rint(self._first / 3).astype(np.int64))
 
     def plan(
         self, ledger: BatchLedger, acceptance: AcceptanceEstimate | ArrayLike, rng: np.random.Generator

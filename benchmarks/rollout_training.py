@@ -13,7 +13,8 @@ from transformers import PrinterCallback, TrainerCallback
 
 from tests.tiny import rows, tiny_trainer
 from trl_mtgrpo import Task
-from trl_mtgrpo.sampling import BatchLedger, RatioPreservingSampler, simulate
+from trl_mtgrpo.rollouts import simulate
+from trl_mtgrpo.sampling import BatchLedger, RatioPreservingSampler
 
 
 NUM_GENERATIONS = 2

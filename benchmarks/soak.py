@@ -22,7 +22,8 @@ sys.path.insert(0, str(ROOT))
 
 from tests.tiny import three_tasks, tiny_trainer
 from trl_mtgrpo import ImprovementAwareWeighting, TaskSignal
-from trl_mtgrpo.state.run_state import STATE_FILE, start_state, write_state
+from trl_mtgrpo.state.run_state import start_state
+from trl_mtgrpo.state.state_file import STATE_FILE, write_state
 
 
 class MemoryLog(TrainerCallback):

@@ -128,7 +128,7 @@ def show_result(trainer: MultiTaskGRPOTrainer) -> None:
     if not evaluations:
         return
     first, last, state = evaluations[0], evaluations[-1], trainer.multi_task_state
-    table = Table(title=f"{trainer.settings.method or 'mt_grpo'}: {trainer.state.global_step} optimizer steps")
+    table = Table(title=f"{trainer.settings.method}: {trainer.state.global_step} optimizer steps")
     table.add_column("task")
     for column in ("before", "after", "weight", "filtered", "groups generated", "groups trained"):
         table.add_column(column, justify="right")

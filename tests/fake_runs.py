@@ -1,38 +1,21 @@
-"""A collector whose rollouts are made up, so that hundreds of steps take a second."""
+"""A loop whose rollouts are made up, so that hundreds of steps take a second."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from types import SimpleNamespace
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
 
 from tests.tiny import contains_digit
-from trl_mtgrpo import RatioPreservingSampler, Task, TaskAwareSampler
-from trl_mtgrpo.rollouts.collector import BatchCollector, CollectedBatch, Generated
-from trl_mtgrpo.rollouts.groups import Rollout
+from trl_mtgrpo import RatioPreservingSampler, Task
+from trl_mtgrpo.rollouts import BatchLoop, CollectedBatch, GroupFacts, IndexPrompts, Prompts
 from trl_mtgrpo.sampling import StallDoctor, group_outcomes
 from trl_mtgrpo.state.run_state import MultiTaskState
 from trl_mtgrpo.tasks.mixture import TaskMixture
 
 
 NUM_GENERATIONS = 2
-
-
-@dataclass
-class OneRank:
-    """Stands for `Ranks` in a single process."""
-
-    size: int = 1
-    accelerator: Any = field(default_factory=lambda: SimpleNamespace(process_index=0))
-
-    def local(self, rows: Sequence[Any]) -> list[Any]:
-        return list(rows)
-
-    def gather_objects(self, values: list[Any]) -> list[Any]:
-        return list(values)
 
 
 def mixture(sizes: Sequence[int]) -> TaskMixture:
@@ -49,80 +32,67 @@ def mixture(sizes: Sequence[int]) -> TaskMixture:
     )
 
 
-def judge(rewards: NDArray[np.float32], task_ids: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    own = np.take_along_axis(rewards, task_ids[:, None, None].repeat(rewards.shape[1], axis=1), axis=2)[..., 0]
-    outcomes = group_outcomes(own, correct=own >= 1.0)
-    return outcomes == 0, outcomes
-
-
-def collector(
-    tasks: TaskMixture, sampler: RatioPreservingSampler, seed: int = 0, doctor: bool = True
-) -> BatchCollector:
-    return BatchCollector(
-        mixture=tasks,
-        task_sampler=TaskAwareSampler(
-            tasks.num_rows().tolist(), num_groups=sampler.num_groups, num_generations=NUM_GENERATIONS, seed=seed
-        ),
+def loop(
+    sizes: Sequence[int], sampler: RatioPreservingSampler, seed: int = 0, doctor: bool = True, **changes: float
+) -> BatchLoop:
+    return BatchLoop(
         sampler=sampler,
-        doctor=StallDoctor() if doctor else None,
-        judge=judge,
-        ranks=OneRank(),
+        prompts=IndexPrompts(sizes, seed),
         num_generations=NUM_GENERATIONS,
+        num_groups=sampler.num_groups,
+        doctor=StallDoctor() if doctor else None,
         max_surplus_age=sampler.max_surplus_age,
-        reward_ema=0.5,
-        solved_discount=0.0,
+        unknown_tokens=1_000,
         seed=seed,
-        groups_per_call=7,
-        max_group_tokens=1_000,
+        **changes,
     )
 
 
 @dataclass
 class FakePolicy:
     """
-    Answers that make a group of task k informative with probability `acceptance[k]`, and otherwise solved, failed or
-    unscored. What it answers depends on the state and the number of the call alone.
+    A rollout source whose groups of task k are informative with probability `acceptance[k]`, and otherwise solved,
+    failed or unscored. What comes depends on the step and on what was asked for in it alone.
     """
 
     acceptance: Sequence[float]
-    requests: list[list[tuple[int, str]]] = field(default_factory=list)
+    requests: list[list[tuple[int, int]]] = field(default_factory=list)
+    step: int = 0
+    random: np.random.Generator = field(default_factory=lambda: np.random.default_rng([17, 0]))
 
-    def answer(self, generation: int) -> Any:
-        rng = np.random.default_rng([17, generation])
-        num_tasks = len(self.acceptance)
+    def begin(self, step: int) -> None:
+        self.step, self.random = step, np.random.default_rng([17, step])
 
-        def generate(rows: list[dict[str, Any]]) -> Generated:
-            groups = rows[::NUM_GENERATIONS]
-            self.requests.append([(row["task_id"], row["prompt"]) for row in groups])
-            rewards = np.full((len(rows), num_tasks), np.nan, dtype=np.float32)
-            lengths = rng.integers(1, 9, size=len(rows))
-            for i, row in enumerate(groups):
-                first, task = i * NUM_GENERATIONS, row["task_id"]
-                if rng.random() < self.acceptance[task]:
-                    values = [1.0, 0.0]
-                else:
-                    values = [[1.0, 1.0], [0.0, 0.0], [np.nan, np.nan]][rng.integers(3)]
-                rewards[first : first + NUM_GENERATIONS, task] = values
-            rollouts = [
-                Rollout(
-                    row,
-                    ([1], [int(token) for token in rng.integers(2, 90, size=length)], None, f"answer {i}", None),
-                    {},
-                )
-                for i, (row, length) in enumerate(zip(rows, lengths, strict=True))
-            ]
-            return Generated(rollouts, rewards, lengths.astype(np.int64))
-
-        return generate
+    def produce(self, prompts: Prompts, episodes: int, rng: np.random.Generator) -> GroupFacts:
+        self.requests.append(list(zip(prompts.task.tolist(), prompts.row.tolist(), strict=True)))
+        size, draw = len(prompts.task), self.random
+        lengths = draw.integers(1, 9, size=(size, episodes))
+        kinds = np.array([[1.0, 1.0], [0.0, 0.0], [np.nan, np.nan]])
+        mixed = draw.random(size) < np.asarray(self.acceptance)[prompts.task]
+        reward = np.where(mixed[:, None], [1.0, 0.0], kinds[draw.integers(3, size=size)])
+        outcome = group_outcomes(reward, correct=reward)
+        zeros = np.zeros(size, dtype=np.int64)
+        return GroupFacts(
+            task=prompts.task,
+            prompt=prompts.row,
+            role=zeros,
+            occurrence=zeros,
+            bundle=np.arange(size),
+            members=zeros + episodes,
+            generation=zeros + self.step,
+            tokens=lengths.sum(axis=1),
+            outcome=outcome,
+            accepted=outcome == 0,
+            reward=reward,
+            success=reward,
+            parts=reward[:, :, None].astype(np.float32),
+            place=np.zeros((size, episodes, 2), dtype=np.int64),
+        )
 
 
 def step(
-    collect: BatchCollector, state: MultiTaskState, weights: NDArray[np.float64], policy: FakePolicy
+    collect: BatchLoop, state: MultiTaskState, weights: NDArray[np.float64], policy: FakePolicy
 ) -> tuple[CollectedBatch, MultiTaskState]:
-    """One step; carried groups get made-up log-probabilities."""
-    batch, after = collect.collect(state, weights, policy.answer(state.generation))
-    carried = [
-        group if group.logps else group.with_logps([[-1.5] * r.num_tokens for r in group.rollouts])
-        for group in after.carried
-    ]
-    return batch, replace(after, carried=tuple(carried))
+    """One step."""
+    policy.begin(state.generation)
+    return collect.collect(state, weights, policy, held=state.guard.held)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ import torch
 
 from tests.tiny import contains_a, contains_digit, contains_lower, rows
 from trl_mtgrpo import MultiTaskGRPOTrainer, Task
+from trl_mtgrpo.state.codec import to_json
+from trl_mtgrpo.state.run_state import MultiTaskState
 
 
 TIMES = (
@@ -38,13 +41,19 @@ def recorded_tasks(seen: list[str], size: int = 30, names: str = "easy medium ha
     ]
 
 
+def state_json(state: MultiTaskState) -> str:
+    """Everything in a state, as text."""
+    carried = [group.to_json() for group in state.carried]
+    return json.dumps([to_json(replace(state, carried=())), carried], sort_keys=True)
+
+
 def final_facts(trainer: MultiTaskGRPOTrainer) -> dict[str, Any]:
     """Everything that a resumed run must share with the uninterrupted one."""
     return {
         "parameters": [parameter.detach().clone() for parameter in trainer.model.parameters()],
         "optimizer": trainer.optimizer.state_dict(),
         "scheduler": trainer.lr_scheduler.state_dict(),
-        "state": json.dumps(trainer.multi_task_state.to_json(), sort_keys=True),
+        "state": state_json(trainer.multi_task_state),
         "random state": torch.random.get_rng_state(),
         "metrics": [
             {name: value for name, value in entry.items() if not name.startswith(TIMES) and name != "train_loss"}

@@ -5,6 +5,7 @@ import pytest
 
 from trl_mtgrpo.sampling import OUTCOMES
 from trl_mtgrpo.sampling.accounting import REASONS, RolloutLedger, format_ledger
+from trl_mtgrpo.state.codec import from_json, to_json
 
 
 def ledger(**changes: list) -> RolloutLedger:
@@ -13,7 +14,7 @@ def ledger(**changes: list) -> RolloutLedger:
         "carried_in": [2, 0],
         "generated": [10, 4],
         "trained": [6, 4],
-        "filtered": [[1, 2, 0, 0, 0], [0, 0, 0, 0, 0]],
+        "filtered": [[1, 2, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0]],
         "expired": [1, 0],
         "carried_out": [2, 0],
     }
@@ -31,7 +32,7 @@ def test_a_balanced_ledger_has_no_imbalance() -> None:
 
 def test_a_lost_group_shows_in_its_task() -> None:
     assert ledger(trained=[5, 4]).imbalance.tolist() == [1, 0]
-    assert ledger(filtered=[[1, 2, 0, 0, 1], [0, 0, 0, 0, 0]]).imbalance.tolist() == [-1, 0]
+    assert ledger(filtered=[[1, 2, 0, 0, 0, 1], [0, 0, 0, 0, 0, 0]]).imbalance.tolist() == [-1, 0]
 
 
 def test_waste_is_generated_per_trained() -> None:
@@ -49,9 +50,14 @@ def test_totals_add_flows_and_keep_the_last_stock() -> None:
 
 
 def test_the_json_form_comes_back_with_its_shapes() -> None:
-    again = RolloutLedger.from_json(RolloutLedger.empty(3).to_json())
+    again = from_json(RolloutLedger, to_json(RolloutLedger.empty(3)))
     assert again.filtered.shape == (3, len(REASONS))
-    assert RolloutLedger.from_json(ledger().to_json()).to_json() == ledger().to_json()
+    assert to_json(from_json(RolloutLedger, to_json(ledger()))) == to_json(ledger())
+
+
+def test_a_ledger_from_before_a_reason_was_added_is_read() -> None:
+    written = ledger().to_json() | {"filtered": [[1, 2, 3, 4, 9], [0, 0, 0, 0, 8]]}
+    assert RolloutLedger.from_json(written).filtered.tolist() == [[1, 2, 3, 4, 0, 9], [0, 0, 0, 0, 0, 8]]
 
 
 def test_the_table_has_one_row_per_task_and_a_total() -> None:

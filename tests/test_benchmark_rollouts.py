@@ -9,7 +9,7 @@ import pytest
 from benchmarks import rollouts
 from benchmarks.rollout_rules import RULES, ReleasedRule
 from benchmarks.rollout_worlds import WORLDS, paper_world
-from trl_mtgrpo.sampling import simulate
+from trl_mtgrpo.rollouts import simulate
 
 
 TITLES = list(WORLDS)

@@ -9,6 +9,7 @@ import pytest
 import trl_mtgrpo
 from trl_mtgrpo.tasks.failures import RewardFailures
 from trl_mtgrpo.tasks.rewards import TaskReward
+from trl_mtgrpo.tasks.rows import TaskRow
 
 
 PACKAGE = Path(trl_mtgrpo.__file__).parent
@@ -57,7 +58,7 @@ def of_rewards() -> set[str]:
     for function in (fail, late, lambda **_: [], lambda **_: [float("nan")]):
         failures = RewardFailures()
         reward = TaskReward(function, "T", 0, "T/f", failures, timeout=0.05)
-        reward(prompts=["p"], task_id=[0], completions=["c"])
+        reward(prompts=["p"], _task_row=[TaskRow(0, 0, {})], completions=["c"])
         found |= {failure.message for failure in failures.take()}
     return found
 

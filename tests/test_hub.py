@@ -11,6 +11,7 @@ from hub_stand_in import HubStandIn, hub_stand_in
 from tiny import three_tasks, tiny_config, tiny_model, tiny_tokenizer
 
 from trl_mtgrpo import MultiTaskGRPOConfig, MultiTaskGRPOTrainer
+from trl_mtgrpo.host.settings import resolve
 from trl_mtgrpo.report.model_card import extend_model_card, multi_task_section
 
 
@@ -64,8 +65,8 @@ def test_the_card_that_arrives_tells_of_the_tasks(hub: HubStandIn) -> None:
     assert text.index("## Multi-task training") < text.index("### Framework versions")
 
 
-def settings(**changes: Any) -> MultiTaskGRPOConfig:
-    return MultiTaskGRPOConfig("out", use_cpu=True, bf16=False, **changes)
+def settings(**changes: Any) -> dict[str, Any]:
+    return resolve(MultiTaskGRPOConfig("out", use_cpu=True, bf16=False, **changes)).described()
 
 
 def test_the_table_compares_the_first_evaluation_with_the_last() -> None:
@@ -83,6 +84,16 @@ def test_the_table_compares_the_first_evaluation_with_the_last() -> None:
 @pytest.mark.parametrize("method", ["mt_grpo", "grpo", "dapo", "sec_grpo", "sec_dapo"])
 def test_every_method_is_explained(method: str) -> None:
     assert f"method `{method}`: " in multi_task_section(settings(method=method), {"a": 1.0}, [])
+
+
+def test_the_card_names_what_a_changed_method_ran() -> None:
+    changed = MultiTaskGRPOConfig("out", use_cpu=True, bf16=False)
+    changed.method = "dapo"
+    section = multi_task_section(resolve(changed).described(), {"a": 1.0}, [])
+    assert "method `dapo`" in section
+    assert "`task_weighting=fixed`" in section
+    assert "`preserve_task_ratio=False`" in section
+    assert "tradeoff" not in section
 
 
 def test_a_run_without_evaluation_says_so() -> None:

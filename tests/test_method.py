@@ -15,12 +15,17 @@ from trl_mtgrpo import (
     Task,
     TaskMixture,
 )
-from trl_mtgrpo.host.method import build_guard, build_judge, build_sampler, build_weighting, filters_groups
+from trl_mtgrpo.host.method import build_guard, build_judge, build_sampler, build_weighting
+from trl_mtgrpo.host.settings import Settings, resolve
 from trl_mtgrpo.sampling import OUTCOMES
 
 
 NAMES = ("easy", "medium", "hard")
 NAN = float("nan")
+
+
+def resolved(tmp_path: Path, custom_filter: bool = False, **changes: Any) -> Settings:
+    return resolve(tiny_config(tmp_path, **changes), custom_filter=custom_filter)
 
 
 @pytest.mark.parametrize(
@@ -33,14 +38,12 @@ NAN = float("nan")
     ],
 )
 def test_each_weighting_has_its_name(name: str, kind: type, tmp_path: Path) -> None:
-    assert isinstance(build_weighting(tiny_config(tmp_path, task_weighting=name), NAMES), kind)
+    assert isinstance(build_weighting(resolved(tmp_path, task_weighting=name), NAMES), kind)
 
 
 def test_settings_reach_the_weighting(tmp_path: Path) -> None:
     weighting = build_weighting(
-        tiny_config(
-            tmp_path, task_weight_tradeoff=0.7, task_weight_lr=0.1, improvement_clip=0.2, task_weight_floor=0.1
-        ),
+        resolved(tmp_path, task_weight_tradeoff=0.7, task_weight_lr=0.1, improvement_clip=0.2, task_weight_floor=0.1),
         NAMES,
     )
     assert isinstance(weighting, ImprovementAwareWeighting)
@@ -49,26 +52,27 @@ def test_settings_reach_the_weighting(tmp_path: Path) -> None:
 
 def test_fixed_weights_are_scaled_and_ordered(tmp_path: Path) -> None:
     given = {"hard": 2.0, "easy": 1.0, "medium": 1.0}
-    weighting = build_weighting(tiny_config(tmp_path, task_weighting="fixed", fixed_task_weights=given), NAMES)
+    weighting = build_weighting(resolved(tmp_path, task_weighting="fixed", fixed_task_weights=given), NAMES)
     assert weighting.weights(weighting.init(3)).tolist() == [0.25, 0.25, 0.5]
 
 
 @pytest.mark.parametrize("given", [{"easy": 1.0}, {"easy": 1.0, "medium": 1.0, "hard": 1.0, "other": 1.0}])
 def test_fixed_weights_must_name_all_tasks(given: dict[str, float], tmp_path: Path) -> None:
-    settings = tiny_config(tmp_path, task_weighting="fixed", fixed_task_weights=given)
+    settings = resolved(tmp_path, task_weighting="fixed", fixed_task_weights=given)
     with pytest.raises(ValueError, match="`fixed_task_weights` must name exactly the tasks"):
         build_weighting(settings, NAMES)
 
 
 def test_settings_reach_the_sampler(tmp_path: Path) -> None:
-    sampler = build_sampler(tiny_config(tmp_path, max_resampling_rounds=3, max_surplus_age=2), 8, 2)
+    sampler = build_sampler(resolved(tmp_path, max_resampling_rounds=3, max_surplus_age=2), 8, 2)
     assert (sampler.num_groups, sampler.group_multiple, sampler.max_rounds, sampler.max_surplus_age) == (8, 2, 3, 2)
-    assert build_sampler(tiny_config(tmp_path, method="grpo"), 8, 1).max_rounds == 0
+    assert build_sampler(resolved(tmp_path, method="grpo"), 8, 1).max_rounds == 0
 
 
 def judged(tmp_path: Path, rewards: Any, task_ids: list[int], tasks: Any = None, **options: Any) -> tuple[list, list]:
     group_filter = options.pop("group_filter_function", None)
-    judge = build_judge(tiny_config(tmp_path, **options), TaskMixture(tasks or three_tasks()), group_filter)
+    settings = resolved(tmp_path, custom_filter=group_filter is not None, **options)
+    judge = build_judge(settings, TaskMixture(tasks or three_tasks()), "sum_then_normalize", group_filter)
     keep, outcomes = judge(np.array(rewards, dtype=np.float32), np.array(task_ids))
     return keep.tolist(), [OUTCOMES[code] for code in outcomes]
 
@@ -101,7 +105,6 @@ def test_a_task_without_threshold_falls_back_to_the_lenient_filter(tmp_path: Pat
 def test_without_a_filter_every_group_trains(tmp_path: Path) -> None:
     groups = [column([1.0, 1.0], 0)]
     assert judged(tmp_path, groups, [0], method="grpo") == ([True], ["solved"])
-    assert not filters_groups(tiny_config(tmp_path, method="grpo"))
 
 
 def test_a_filter_of_ones_own_can_only_drop(tmp_path: Path) -> None:
@@ -117,12 +120,12 @@ def test_a_filter_of_ones_own_must_answer_per_group(answer: Any, tmp_path: Path)
         judged(tmp_path, groups, [0, 0, 0], group_filter_function=lambda rewards: answer)
 
 
-def test_the_guard_watches_weights_that_follow_rewards(tmp_path):
-    guard = build_guard(tiny_config(tmp_path), num_tasks=3)
+def test_the_guard_watches_weights_that_follow_rewards(tmp_path: Path) -> None:
+    guard = build_guard(resolved(tmp_path), num_tasks=3)
     assert guard is not None
     assert guard.large_share == 0.5
-    assert build_guard(tiny_config(tmp_path), num_tasks=2).large_share == 0.75
-    assert build_guard(tiny_config(tmp_path), num_tasks=1) is None
-    assert build_guard(tiny_config(tmp_path, plateau_guard=False), num_tasks=3) is None
+    assert build_guard(resolved(tmp_path), num_tasks=2).large_share == 0.75
+    assert build_guard(resolved(tmp_path), num_tasks=1) is None
+    assert build_guard(resolved(tmp_path, plateau_guard=False), num_tasks=3) is None
     for method in ("grpo", "dapo", "sec_grpo", "sec_dapo"):
-        assert build_guard(tiny_config(tmp_path, method=method), num_tasks=3) is None
+        assert build_guard(resolved(tmp_path, method=method), num_tasks=3) is None

@@ -4,18 +4,21 @@ import json
 import logging
 import os
 import shutil
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from transformers import TrainerCallback
 
 from tests.resume_runs import differences, final_facts, recorded_tasks
-from tests.tiny import contains_digit, rows, tiny_config, tiny_model, tiny_tokenizer, tiny_trainer
-from trl_mtgrpo import MultiTaskGRPOTrainer
+from tests.tiny import contains_digit, contains_lower, rows, tiny_config, tiny_model, tiny_tokenizer, tiny_trainer
+from trl_mtgrpo import MultiTaskGRPOTrainer, Task, TaskSignal
+from trl_mtgrpo.rollouts.groups import Group
 from trl_mtgrpo.state.checkpoints import last_complete_checkpoint
-from trl_mtgrpo.state.run_state import STATE_FILE, MultiTaskState, StateFileError
+from trl_mtgrpo.state.state_file import STATE_FILE, StateFileError
 
 
 def straight_and_resumed(
@@ -31,8 +34,8 @@ def straight_and_resumed(
     return straight, resumed, prompts, later
 
 
-def saved_state(checkpoint: Path) -> dict[str, Any]:
-    return json.loads((checkpoint / STATE_FILE).read_text())["body"]["state"]
+def saved_payload(checkpoint: Path) -> list[dict[str, Any]]:
+    return json.loads((checkpoint / STATE_FILE).read_text())["body"]["payload"]
 
 
 ALIGNED = {"max_steps": 6}
@@ -64,7 +67,7 @@ CASES = {
 def test_a_resumed_run_equals_the_uninterrupted_one(case: str, tmp_path: Path) -> None:
     cut, settings = CASES[case]
     straight, resumed, prompts, later = straight_and_resumed(tmp_path, cut, **settings)
-    carried = saved_state(tmp_path / f"checkpoint-{cut}")["carried"]
+    carried = saved_payload(tmp_path / f"checkpoint-{cut}")
     assert carried or "oversampling" not in settings
     assert all(group["logps"] for group in carried)
     assert list(differences(final_facts(straight), final_facts(resumed))) == []
@@ -115,6 +118,24 @@ def test_a_plain_dataset_may_grow_between_runs_as_with_the_host(tmp_path: Path) 
     grown = plain_trainer(tmp_path, 8, size=32)
     grown.train(resume_from_checkpoint=str(tmp_path / "checkpoint-8"))
     assert grown.state.global_step == 10
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    seen: NDArray[np.float64] = field(metadata={"new_task": 0.0})
+
+
+class CountingWeighting:
+    """Remembers in a dataclass of its own how often each task was trained."""
+
+    def init(self, num_tasks: int) -> Counts:
+        return Counts(np.zeros(num_tasks))
+
+    def update(self, signal: TaskSignal, state: Counts) -> Counts:
+        return Counts(state.seen + signal.counts)
+
+    def weights(self, state: Counts) -> NDArray[np.float64]:
+        return (state.seen + 1.0) / (state.seen + 1.0).sum()
 
 
 class StopAt(TrainerCallback):
@@ -204,7 +225,7 @@ def test_tasks_change_on_request_and_the_log_says_what_becomes_of_them(
     assert after.task_names == ("new", "hard", "easy")
     assert new[1] - new[2] == old[2] - old[0]  # hard against easy
     assert new[0] == np.mean([old[2], old[0]])
-    assert after.cursors == (0, before.cursors[2], before.cursors[0])
+    assert after.draws.cursors == (0, before.draws.cursors[2], before.draws.cursors[0])
     assert after.acceptance.accepted[0] == 0
     assert after.groups.generated.tolist() == [0, before.groups.generated[2], before.groups.generated[0]]
     assert (after.groups.imbalance == 0).all()
@@ -220,7 +241,7 @@ def test_tasks_change_on_request_and_the_log_says_what_becomes_of_them(
 def test_a_dataset_of_another_size_is_refused_with_its_task(tmp_path: Path) -> None:
     saved_run(tmp_path)
     other = tiny_trainer(tmp_path, recorded_tasks([], size=29), max_steps=8)
-    expected = "`train_dataset` of task 'easy' must have the 30 rows of the checkpoint, got 29"
+    expected = "`train_dataset` of task 'easy' must have the rows of the checkpoint, got 29 rows instead of 30"
     with pytest.raises(StateFileError, match=expected):
         other.train(resume_from_checkpoint=True)
 
@@ -233,8 +254,8 @@ def test_a_dataset_changes_its_size_on_request_and_carried_groups_expire(
     with caplog.at_level(logging.WARNING):
         changed.train(resume_from_checkpoint=True)
     after = changed.multi_task_state
-    assert (before.num_rows, after.num_rows) == ((30, 30, 30), (29, 29, 29))
-    assert all(new > old for new, old in zip(after.cursors, before.cursors, strict=True))
+    assert (before.draws.num_rows, after.draws.num_rows) == ((30, 30, 30), (29, 29, 29))
+    assert all(new > old for new, old in zip(after.draws.cursors, before.draws.cursors, strict=True))
     assert "task 'easy' has 29 rows instead of 30" in caplog.text
     assert f"{len(before.carried)} carried groups expire" in caplog.text
 
@@ -248,11 +269,99 @@ def test_fixed_weights_come_from_the_settings_and_not_from_the_checkpoint(tmp_pa
     assert resumed.task_weights == pytest.approx(given)
 
 
-def test_carried_groups_of_another_group_size_are_refused(tmp_path: Path) -> None:
-    assert saved_run(tmp_path, **SURPLUS).multi_task_state.carried
-    other = tiny_trainer(tmp_path, max_steps=8, num_generations=8)
-    with pytest.raises(StateFileError, match="`num_generations` and `reward_funcs` must be those of the checkpoint"):
+def test_carried_groups_of_another_group_size_expire(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = saved_run(tmp_path, **SURPLUS).multi_task_state
+    assert before.carried
+    other = tiny_trainer(tmp_path, recorded_tasks([]), max_steps=6, num_generations=8)
+    with caplog.at_level(logging.WARNING):
         other.train(resume_from_checkpoint=True)
+    assert other.state.global_step == 6
+    assert f"{len(before.carried)} carried groups expire" in caplog.text
+    assert "`num_generations` is 8 instead of 4" in caplog.text
+    groups = other.multi_task_state.groups
+    assert (groups.imbalance == 0).all()
+    assert groups.expired.sum() >= before.groups.expired.sum() + len(before.carried)
+
+
+@pytest.mark.parametrize("settings", [SURPLUS, {"max_surplus_age": 0}], ids=["carried groups", "nothing carried"])
+def test_a_reward_function_more_is_said_whether_or_not_a_group_is_carried(
+    settings: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = saved_run(tmp_path, **settings).multi_task_state
+    assert bool(before.carried) == (settings is SURPLUS)
+    tasks = recorded_tasks([])
+    tasks[1] = Task("medium", rows("m"), [contains_digit, contains_lower], success_threshold=1.0)
+    other = tiny_trainer(tmp_path, tasks, max_steps=6, **settings)
+    with caplog.at_level(logging.WARNING):
+        other.train(resume_from_checkpoint=True)
+    assert other.state.global_step == 6
+    assert "task 'medium' is scored by ['contains_digit', 'contains_lower'] instead of ['reward']" in caplog.text
+    assert (other.multi_task_state.groups.imbalance == 0).all()
+
+
+def test_reordered_rows_are_refused_and_accepted_on_request(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    saved_run(tmp_path)
+    tasks = recorded_tasks([])
+    tasks[2] = replace(tasks[2], train_dataset=tasks[2].train_dataset.select(range(29, -1, -1)))
+    with pytest.raises(
+        StateFileError, match=r"`train_dataset` of task 'hard' must have the rows .*, got other or reor"
+    ):
+        tiny_trainer(tmp_path, tasks, max_steps=5).train(resume_from_checkpoint=True)
+    with caplog.at_level(logging.WARNING):
+        tiny_trainer(tmp_path, tasks, max_steps=5, allow_task_changes=True).train(resume_from_checkpoint=True)
+    assert "task 'hard' has other or reordered rows, as a sample of them shows" in caplog.text
+
+
+def test_the_memory_of_another_strategy_starts_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = saved_run(tmp_path, task_weighting="sec").multi_task_state
+    assert before.weighting.values.any()
+    other = tiny_trainer(tmp_path, recorded_tasks([]), max_steps=4)
+    with caplog.at_level(logging.WARNING):
+        other.train(resume_from_checkpoint=True)
+    after = other.multi_task_state
+    assert not after.weighting.values.any()
+    assert after.groups.generated.tolist() == before.groups.generated.tolist()
+    assert "weights are those of SelfEvolvingCurriculum, the run's are those of ImprovementAware" in caplog.text
+
+
+def test_a_strategy_with_a_state_of_its_own_resumes_exactly(tmp_path: Path) -> None:
+    settings = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2}
+    straight, resumed = (
+        tiny_trainer(tmp_path, recorded_tasks([]), weighting=CountingWeighting(), **settings) for _ in range(2)
+    )
+    straight.train()
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert isinstance(resumed.multi_task_state.weighting, Counts)
+    assert resumed.multi_task_state.weighting.seen.any()
+    assert list(differences(final_facts(straight), final_facts(resumed))) == []
+
+
+def test_the_later_checkpoints_of_an_abandoned_branch_are_not_resumed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = {"max_steps": 6, "save_strategy": "steps", "save_steps": 2}
+    tiny_trainer(tmp_path, recorded_tasks([]), **settings).train()
+    other = tiny_trainer(tmp_path, recorded_tasks([]), callbacks=[StopAt(5)], **settings)
+    with pytest.raises(KeyboardInterrupt):
+        other.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    with caplog.at_level(logging.WARNING):
+        assert last_complete_checkpoint(tmp_path) == tmp_path / "checkpoint-4"
+    assert "checkpoint-6 (it belongs to a run that another one in this folder has left behind)" in caplog.text
+
+
+def test_a_checkpoint_of_the_host_continues_in_a_plain_run_only(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain_trainer(tmp_path, 4).train()
+    for checkpoint in tmp_path.glob("checkpoint-*"):
+        (checkpoint / STATE_FILE).unlink()
+    with pytest.raises(StateFileError, match=f"it has no `{STATE_FILE}`, so another trainer wrote it"):
+        tiny_trainer(tmp_path).train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+    resumed = plain_trainer(tmp_path, 4)
+    with caplog.at_level(logging.WARNING):
+        resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+    assert resumed.state.global_step == 10
+    assert "was written by the host alone" in caplog.text
 
 
 def test_without_a_complete_checkpoint_resuming_is_refused(tmp_path: Path) -> None:
@@ -269,7 +378,8 @@ def test_resuming_skips_a_damaged_checkpoint_and_names_it(tmp_path: Path, caplog
     resumed = tiny_trainer(tmp_path, **settings)
     with caplog.at_level(logging.WARNING):
         resumed.train(resume_from_checkpoint=True)
-    assert "checkpoint-6 is skipped: `model.safetensors` is damaged. Delete the folder" in caplog.text
+    assert "Skipped: checkpoint-6 (`model.safetensors` is damaged)" in caplog.text
+    assert "deleted" not in caplog.text
     assert list(differences(final_facts(straight), final_facts(resumed))) == []
 
 
@@ -291,7 +401,10 @@ def test_a_rewritten_checkpoint_counts_as_incomplete_until_its_end(tmp_path: Pat
 def test_the_row_of_a_carried_group_is_found_again(tmp_path: Path) -> None:
     trainer = saved_run(tmp_path, **SURPLUS)
     before = trainer.multi_task_state.carried
-    after = MultiTaskState.from_json(saved_state(tmp_path / "checkpoint-4"), trainer.mixture.row).carried
+    after = [
+        Group.from_json(group, trainer.mixture.row(group["task_id"], group["row_index"]))
+        for group in saved_payload(tmp_path / "checkpoint-4")
+    ]
     assert len(before) == len(after) > 0
     for one, other in zip(before, after, strict=True):
         assert [rollout.row for rollout in one.rollouts] == [rollout.row for rollout in other.rollouts]

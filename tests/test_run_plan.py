@@ -39,7 +39,7 @@ def test_tasks_run_as_a_mixture_behind_a_clock(tmp_path: Path) -> None:
     assert not found.trains_host_rows
     assert len(found.host_arguments["train_dataset"]) == 1
     assert len(found.host_arguments["eval_dataset"]) == 18
-    assert found.settings.reward_weights == [1.0, 1.0, 1.0]
+    assert found.args.reward_weights == [1.0, 1.0, 1.0]
 
 
 def test_a_dict_of_functions_makes_the_tasks_of_a_dataset(tmp_path: Path) -> None:
@@ -81,19 +81,19 @@ def test_streamed_rows_are_left_to_the_host_or_refused(tmp_path: Path) -> None:
 def test_settings_of_the_host_get_the_method_and_keep_their_clip_range(tmp_path: Path) -> None:
     args = GRPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, epsilon=0.1)
     found = plan(tmp_path, tasks=three_tasks(), args=args)
-    assert isinstance(found.settings, MultiTaskGRPOConfig)
+    assert type(found.args) is GRPOConfig
     assert found.settings.task_weighting == "improvement_aware"
-    assert found.settings.epsilon_high is None
-    assert found.settings.generation_batch_size == args.generation_batch_size
+    assert found.settings.epsilon_high == 0.1
+    assert found.args.generation_batch_size == args.generation_batch_size
 
 
 def test_without_settings_the_folder_is_named_after_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     on_cpu = functools.partial(MultiTaskGRPOConfig, use_cpu=True, bf16=False)
     monkeypatch.setattr("trl_mtgrpo.host.run_plan.MultiTaskGRPOConfig", on_cpu)
     found = plan_run("org/some-model", None, None, None, None, three_tasks(), {})
-    assert found.settings.output_dir == "some-model-MT-GRPO"
+    assert found.args.output_dir == "some-model-MT-GRPO"
     model = SimpleNamespace(config=SimpleNamespace(_name_or_path="org/other"))
-    assert plan_run(model, None, None, None, None, three_tasks(), {}).settings.output_dir == "other-MT-GRPO"
+    assert plan_run(model, None, None, None, None, three_tasks(), {}).args.output_dir == "other-MT-GRPO"
 
 
 @pytest.mark.parametrize("name", ["reward_funcs", "train_dataset", "eval_dataset"])

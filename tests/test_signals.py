@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from trl_mtgrpo.state.codec import from_json, to_json
 from trl_mtgrpo.weighting.signals import RewardAverage, mix_distance, summarize_accuracy, task_means
 
 
@@ -46,7 +47,7 @@ def test_the_factor_zero_follows_the_last_value() -> None:
 
 def test_the_json_form_keeps_what_is_unknown() -> None:
     average = RewardAverage.start(2).update(np.array([0.4, NAN]), np.array([True, False]), 0.5)
-    again = RewardAverage.from_json(average.to_json())
+    again = from_json(RewardAverage, to_json(average))
     np.testing.assert_array_equal(again.previous, average.previous)
     np.testing.assert_array_equal(again.values, average.values)
 

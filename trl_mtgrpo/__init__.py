@@ -5,7 +5,7 @@ The numpy side (`trl_mtgrpo.weighting`, `trl_mtgrpo.sampling`) imports without t
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 
 __version__ = "0.1.0"
@@ -31,16 +31,39 @@ _HOME = {
     "has_mixed_correctness": "sampling",
     "has_reward_variance": "sampling",
     "reasoning_gym_task": "tasks.sources.reasoning_gym",
-    "simulate": "sampling",
+    "simulate": "rollouts",
 }
 
 __all__ = ["__version__", *sorted(_HOME)]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+if TYPE_CHECKING:
+    from .host.callbacks import TaskWeightCallback as TaskWeightCallback
+    from .host.config import MultiTaskGRPOConfig as MultiTaskGRPOConfig
+    from .host.task_sampler import TaskAwareSampler as TaskAwareSampler
+    from .host.trainer import MultiTaskGRPOTrainer as MultiTaskGRPOTrainer
+    from .sampling import BatchLedger as BatchLedger
+    from .sampling import RatioPreservingSampler as RatioPreservingSampler
+    from .sampling import has_mixed_correctness as has_mixed_correctness
+    from .sampling import has_reward_variance as has_reward_variance
+    from .sampling import simulate as simulate
+    from .tasks.mixture import TaskMixture as TaskMixture
+    from .tasks.sources.reasoning_gym import reasoning_gym_task as reasoning_gym_task
+    from .tasks.task import Task as Task
+    from .weighting import FixedWeighting as FixedWeighting
+    from .weighting import ImprovementAwareWeighting as ImprovementAwareWeighting
+    from .weighting import PlateauGuard as PlateauGuard
+    from .weighting import RewardOnlyWeighting as RewardOnlyWeighting
+    from .weighting import SelfEvolvingCurriculum as SelfEvolvingCurriculum
+    from .weighting import TaskSignal as TaskSignal
+    from .weighting import TaskWeighting as TaskWeighting
+    from .weighting import WeightingState as WeightingState
+else:
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOME:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
 
 
 def __dir__() -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from tests.resume_runs import TIMES, recorded_tasks
+from tests.resume_runs import TIMES, recorded_tasks, state_json
 from tests.tiny import tiny_config, tiny_tokenizer
 from trl_mtgrpo import MultiTaskGRPOTrainer
 
@@ -29,7 +29,7 @@ def main(folder: Path, model: str, checkpoint: str | None = None) -> None:
         "prompts": prompts,
         "world_size": trainer.accelerator.num_processes,
         "wrapped": type(trainer.model_wrapped).__name__,
-        "state": trainer.multi_task_state.to_json(),
+        "state": state_json(trainer.multi_task_state),
         "carried": len(trainer.multi_task_state.carried),
         "random": torch.random.get_rng_state().tolist(),
         "logs": [

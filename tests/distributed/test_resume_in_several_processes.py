@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from tests.distributed.launching import HERE, _free_port
 from tests.resume_runs import differences
 from tests.tiny import tiny_model
-from trl_mtgrpo.state.run_state import STATE_FILE
+from trl_mtgrpo.state.state_file import STATE_FILE
 
 
 def launched(launcher: str, folder: Path, *arguments: str) -> list[dict[str, Any]]:
@@ -61,7 +61,7 @@ def test_two_ranks_resume_exactly(launcher: str, tmp_path: Path) -> None:
     straight = launched(launcher, tmp_path / "straight", str(model))
     cut = tmp_path / "checkpoint-4"
     shutil.copytree(tmp_path / "straight" / "checkpoint-4", cut)
-    assert json.loads((cut / STATE_FILE).read_text())["body"]["state"]["carried"]
+    assert json.loads((cut / STATE_FILE).read_text())["body"]["payload"]
     resumed = launched(launcher, tmp_path / "resumed", str(model), str(cut))
     for before, after in zip(straight, resumed, strict=True):
         assert before["world_size"] == 2

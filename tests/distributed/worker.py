@@ -11,6 +11,7 @@ from peft import LoraConfig
 
 from tests.tiny import contains_a, contains_digit, contains_lower, rows, tiny_config, tiny_tokenizer
 from trl_mtgrpo import MultiTaskGRPOTrainer, Task
+from trl_mtgrpo.state.codec import to_json
 from trl_mtgrpo.tasks.rewards import RewardError
 
 
@@ -148,8 +149,8 @@ def run(scenario: str, model: str, folder: Path) -> dict[str, Any]:
         "optimizer": type(getattr(trainer.model_wrapped, "optimizer", None)).__name__,
         "logs": trainer.state.log_history,
         "final_weights": trainer.task_weights,
-        "groups": state.groups.to_json(),
-        "tokens": state.tokens.to_json(),
+        "groups": to_json(state.groups),
+        "tokens": to_json(state.tokens),
         "imbalance": state.groups.imbalance.tolist() + state.tokens.imbalance.tolist(),
         "error": error,
     }

@@ -11,10 +11,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from tests.fake_runs import FakePolicy, collector, mixture, step
 from tests.fuzz.cases import CASES
+from tests.resume_runs import state_json
 from trl_mtgrpo import ImprovementAwareWeighting, RatioPreservingSampler, TaskSignal
 from trl_mtgrpo.rollouts.groups import Group
-from trl_mtgrpo.state.resuming import change_tasks
+from trl_mtgrpo.state.codec import from_json
 from trl_mtgrpo.state.run_state import MultiTaskState, start_state
+from trl_mtgrpo.state.task_changes import Carried, change_tasks, expire, fitting
 
 
 rates = st.sampled_from([0.0, 0.02, 0.1, 0.5, 0.9, 1.0])
@@ -64,12 +66,12 @@ class Runs(RuleBasedStateMachine):
 
     @rule()
     def train_one_step(self) -> None:
-        before, frozen = self.state, json.dumps(self.state.to_json())
+        before, frozen = self.state, state_json(self.state)
         weights = self.weighting.weights(before.weighting)
         policy = FakePolicy(self.acceptance)
         batch, after = step(self.collect, before, weights, policy)
         ledger, tokens = batch.group_ledger, batch.token_ledger
-        assert json.dumps(before.to_json()) == frozen
+        assert state_json(before) == frozen
 
         # Conservation, in groups and tokens, of the step.
         assert (ledger.imbalance == 0).all()
@@ -124,14 +126,19 @@ class Runs(RuleBasedStateMachine):
 
     @rule()
     def resume(self) -> None:
-        text = json.dumps(self.state.to_json())
-        self.state = MultiTaskState.from_json(json.loads(text), self.mixture.row)
-        assert json.dumps(self.state.to_json()) == text
+        text = state_json(self.state)
+        parts, carried = json.loads(text)
+        groups = [Group.from_json(group, self.mixture.row(group["task_id"], group["row_index"])) for group in carried]
+        self.state = replace(from_json(MultiTaskState, parts), carried=tuple(groups))
+        assert state_json(self.state) == text
 
     @rule(data=st.data())
     def look_at_a_change_of_tasks(self, data: st.DataObject) -> None:
         names = data.draw(st.permutations([*self.mixture.names, "new"]))[: data.draw(st.integers(1, 4))]
-        changed, _ = change_tasks(self.state, names)
+        start = start_state(tuple(names), self.weighting)
+        facts = Carried.of([group.to_json() for group in self.state.carried])
+        state, _ = expire(self.state, facts, *fitting(self.state, facts, start, num_generations=2))
+        changed, _ = change_tasks(state, start)
         assert changed.task_names == tuple(names)
         assert (changed.groups.imbalance == 0).all()
         assert (changed.tokens.imbalance == 0).all()
@@ -139,7 +146,7 @@ class Runs(RuleBasedStateMachine):
         kept = [(names.index(name), k) for k, name in enumerate(self.state.task_names) if name in names]
         for now, then in kept:
             assert new[now] == old[then]
-            assert changed.cursors[now] == self.state.cursors[then]
+            assert changed.draws.cursors[now] == self.state.draws.cursors[then]
 
     @invariant()
     def the_run_is_balanced(self) -> None:
@@ -152,7 +159,7 @@ class Runs(RuleBasedStateMachine):
     def prompts_follow_the_streams(self) -> None:
         if not hasattr(self, "state"):
             return
-        for size, cursor, prompts in zip(self.mixture.num_rows(), self.state.cursors, self.drawn, strict=True):
+        for size, cursor, prompts in zip(self.mixture.num_rows(), self.state.draws.cursors, self.drawn, strict=True):
             assert cursor == len(prompts)
             for start in range(0, len(prompts), size):  # a pass never repeats a prompt
                 one_pass = prompts[start : start + size]

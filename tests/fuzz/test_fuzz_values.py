@@ -17,7 +17,9 @@ from trl_mtgrpo.host.config import check_settings
 from trl_mtgrpo.rollouts.groups import Group, join_generation, split_generation
 from trl_mtgrpo.sampling import AcceptanceEstimate, IndexStream
 from trl_mtgrpo.sampling.accounting import REASONS, RolloutLedger
-from trl_mtgrpo.state.run_state import StateFileError, read_state, start_state, write_state
+from trl_mtgrpo.state.codec import from_json, to_json
+from trl_mtgrpo.state.run_state import start_state
+from trl_mtgrpo.state.state_file import StateFileError, read_state, write_state
 from trl_mtgrpo.weighting import ImprovementAwareWeighting
 from trl_mtgrpo.weighting.signals import RewardAverage, mix_distance
 
@@ -109,8 +111,8 @@ def test_totals_of_balanced_steps_are_balanced(data: Any, num_tasks: int, num_st
         totals, carried, generated = totals.then(ledger), rest, generated + int(new.sum())
     assert (totals.imbalance == 0).all()
     assert totals.generated.sum() == generated
-    again = RolloutLedger.from_json(json.loads(json.dumps(totals.to_json())))
-    assert again.to_json() == totals.to_json()
+    again = from_json(RolloutLedger, json.loads(json.dumps(to_json(totals))))
+    assert to_json(again) == to_json(totals)
     assert again.filtered.shape == (num_tasks, len(REASONS))
 
 
@@ -133,7 +135,7 @@ def test_a_reward_average_stays_among_what_was_seen(data: Any, num_tasks: int, f
             if seen[k]:
                 assert min(seen[k]) - 1e-9 <= average.values[k] <= max(seen[k]) + 1e-9
         assert np.isfinite(average.changes).all()
-    assert RewardAverage.from_json(json.loads(json.dumps(average.to_json()))).to_json() == average.to_json()
+    assert to_json(from_json(RewardAverage, json.loads(json.dumps(to_json(average))))) == to_json(average)
 
 
 @given(data=st.data(), num_rows=st.integers(1, 5))
@@ -239,11 +241,11 @@ def test_settings_are_valid_or_refused_in_one_form(data: Any, names: list[str]) 
         for name in names:
             value = getattr(candidate, name)
             assert not isinstance(value, float) or np.isfinite(value)
-        assert candidate.task_weight_lr > 0
-        assert candidate.task_weighting in ("improvement_aware", "reward_only", "sec", "fixed")
+        assert candidate.task_weight_lr is None or candidate.task_weight_lr > 0
+        assert candidate.task_weighting in (None, "improvement_aware", "reward_only", "sec", "fixed")
         weights = candidate.fixed_task_weights
         assert weights is None or (0 < sum(weights.values()) < float("inf") and min(weights.values()) >= 0)
-        assert candidate.oversampling == "adaptive" or 1 <= candidate.oversampling < float("inf")
+        assert candidate.oversampling in (None, "adaptive") or 1 <= candidate.oversampling < float("inf")
 
 
 @given(data=st.data(), num_tasks=st.integers(1, 6))

@@ -138,6 +138,57 @@ def test_outcomes_name_the_reason():
     assert strict == ["informative", "solved", "failed", "constant", "unscored", "failed"]
 
 
+def names(*arguments, **options):
+    return [OUTCOMES[code] for code in group_outcomes(*arguments, **options)]
+
+
+def test_a_group_is_masked_when_only_rows_outside_the_loss_have_an_advantage():
+    rewards = np.array([[0.0, 0.5, 1.0], [0.0, 0.5, 1.0], [0.0, 0.0, 0.0], [0.0, 0.5, 1.0]])
+    in_loss = np.array([[1, 1, 1], [0, 1, 0], [0, 0, 0], [0, 0, 1]], dtype=bool)
+    # The middle row is at the mean: its tokens are in the loss of the second group, with advantage zero.
+    assert names(rewards, in_loss=in_loss) == ["informative", "masked", "constant", "informative"]
+    correct = np.zeros((4, 3))
+    assert names(rewards, correct, in_loss=in_loss) == ["informative", "masked", "failed", "informative"]
+    assert names(rewards, correct, require_mixed=True, in_loss=in_loss) == ["failed"] * 4
+
+
+@thorough
+@given(batches(), st.integers(0, 2**32 - 1))
+@pytest.mark.parametrize("aggregation", ["sum_then_normalize", "normalize_then_sum"])
+def test_a_group_trains_exactly_when_a_row_of_the_loss_has_an_advantage(aggregation, batch, seed):
+    rewards, weights = batch
+    in_loss = np.random.default_rng(seed).random(rewards.shape[:2]) < 0.5
+    moved = (np.abs(advantages(rewards, weights, aggregation)) > 1e-6) & in_loss
+    outcomes = group_outcomes(rewards, None, weights, aggregation, in_loss=in_loss)
+    np.testing.assert_array_equal(outcomes == 0, moved.any(axis=1))
+
+
+@pytest.mark.parametrize("aggregation", ["sum_then_normalize", "normalize_then_sum"])
+def test_a_spread_whose_deviation_overflows_is_constant(aggregation):
+    rewards = np.array([[1e30, 0.0, 0.0], [np.inf, 0.0, 1.0], [-np.inf, np.inf, 0.0]], dtype=np.float32)
+    assert names(rewards, aggregation=aggregation) == ["constant"] * 3
+
+
+def test_without_scaling_a_spread_that_overflows_still_moves_the_policy():
+    rewards = np.array([[1e30, 0.0, 0.0]], dtype=np.float32)
+    assert has_reward_variance(rewards, scale_rewards="none").tolist() == [True]
+    assert has_reward_variance(rewards, scale_rewards="batch").tolist() == [False]
+
+
+def test_what_is_not_known_is_neither_right_nor_wrong():
+    rewards = np.array([[0.0, 1.0]] * 4 + [[1.0, 1.0]] * 3)
+    nan = np.nan
+    correct = np.array([[nan, nan], [1, nan], [nan, 0], [1, 0], [nan, nan], [1, nan], [nan, 0]])
+    still = ["constant", "solved", "failed"]
+    assert names(rewards, correct) == ["informative"] * 4 + still
+    assert names(rewards, correct, require_mixed=True) == ["informative", "solved", "failed", "informative", *still]
+    assert has_mixed_correctness(correct).tolist() == [False, False, False, True, False, False, False]
+
+
+def test_half_a_success_counts_as_correct():
+    assert names(np.zeros((2, 2)), np.array([[0.5, 0.9], [0.4, 0.0]])) == ["solved", "failed"]
+
+
 def test_without_correctness_a_constant_group_is_constant():
     assert group_outcomes(np.array([[1.0, 1.0]])).tolist() == [OUTCOMES.index("constant")]
 
@@ -161,6 +212,11 @@ def test_a_group_is_informative_exactly_when_the_filter_keeps_it(batch):
             lambda: has_reward_variance(np.zeros((2, 3)), aggregation="mean"),
             "`aggregation` must be 'sum_then_normalize'",
         ),
+        (
+            lambda: has_reward_variance(np.zeros((2, 3)), scale_rewards="all"),
+            "`scale_rewards` must be 'group', 'batch' or 'none', got 'all'",
+        ),
+        (lambda: group_outcomes(np.zeros((2, 3)), in_loss=[True]), "`in_loss` must be of shape (2, 3), got (1,)"),
         (lambda: has_mixed_correctness(np.zeros(3)), "`outcomes` must be of shape (N, G), got (3,)"),
         (lambda: group_outcomes(np.zeros((2, 3)), np.zeros((2, 2))), "`correct` must be of shape (2, 3), got (2, 2)"),
         (lambda: group_outcomes(np.zeros((2, 3)), require_mixed=True), "`correct` must be given with `require_mixed`"),

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from trl_mtgrpo.sampling import AcceptanceEstimate, RatioPreservingSampler
 
 
-def play(sampler, weights, acceptance, seed=0, carried=None, **opening):
+def play(sampler, weights, acceptance, seed=0, carried=None, **context):
     """One step of the loop that the trainer runs; returns the ledger and all requests."""
     rng = np.random.default_rng(seed)
     estimate = AcceptanceEstimate.init(len(weights))
-    ledger = sampler.open(np.array(weights), rng, carried=carried, **opening)
+    ledger = sampler.open(np.array(weights), rng, carried=carried).with_context(**context)
     requests = []
     while (request := sampler.plan(ledger, estimate, rng)) is not None:
         accepted = rng.binomial(request, acceptance)
@@ -190,7 +190,7 @@ def test_places_of_a_short_task_go_to_others_at_random():
 def test_probes_join_the_first_round_and_no_other():
     sampler = RatioPreservingSampler(16)
     rng = np.random.default_rng(0)
-    ledger = sampler.open(np.array([1.0, 0.0]), rng, probes=[0, 2])
+    ledger = sampler.open(np.array([1.0, 0.0]), rng).with_context(probes=[0, 2])
     first = sampler.plan(ledger, np.array([0.5, 0.5]), rng)
     assert first[1] == 2
     second = sampler.plan(ledger.record(generated=first, accepted=[1, 0]), np.array([0.5, 0.5]), rng)
@@ -211,7 +211,7 @@ def test_expected_tokens_stay_within_the_budget(max_tokens, multiple, seed):
     sampler = RatioPreservingSampler(16, max_tokens=max_tokens, group_multiple=multiple)
     rng = np.random.default_rng(seed)
     cost = np.array([10.0, 50.0])
-    ledger = sampler.open(np.array([0.5, 0.5]), rng, tokens_per_group=cost)
+    ledger = sampler.open(np.array([0.5, 0.5]), rng).with_context(tokens_per_group=cost)
     while (request := sampler.plan(ledger, np.array([0.2, 0.2]), rng)) is not None:
         assert request.sum() % multiple == 0
         ledger = ledger.record(request, rng.binomial(request, 0.2), tokens=request * cost)
@@ -227,6 +227,15 @@ def test_a_ledger_keeps_what_was_recorded():
     assert later.tokens.tolist() == [30.0, 20.0]
     assert later.rounds == 2
     assert ledger.rounds == 0
+
+
+def test_what_the_caller_knows_besides_the_weights_does_not_move_the_draw():
+    sampler = RatioPreservingSampler(32)
+    bare = sampler.open(np.array([0.3, 0.7]), np.random.default_rng(0))
+    ledger = bare.with_context(probes=[2, 0], tokens_per_group=[5.0, np.nan])
+    assert ledger.desired is bare.desired
+    assert ledger.with_context().probes.tolist() == [2, 0]
+    assert bare.probes.tolist() == [0, 0]
 
 
 def test_long_run_batches_follow_the_weights():
@@ -285,6 +294,14 @@ def test_wrong_arguments_are_refused(arguments, message):
         (
             lambda s, r: s.open([0.5, 0.5], r, carried=[1]),
             "`carried` must be non-negative counts of shape (2,), got [1]",
+        ),
+        (
+            lambda s, r: s.open([0.5, 0.5], r).with_context(probes=[1]),
+            "`probes` must be non-negative counts of shape (2,), got [1]",
+        ),
+        (
+            lambda s, r: s.open([0.5, 0.5], r).with_context(tokens_per_group=[1.0, -1.0]),
+            "`tokens_per_group` must be non-negative numbers of shape (2,), got [1.0, -1.0]",
         ),
         (lambda s, r: s.open([0.5, 0.5], r).record([1, 1], [2, 0]), "`accepted` must be at most `generated` = [1, 1]"),
         (lambda s, r: s.open([0.5, 0.5], r).record([-1, 1], [0, 0]), "`generated` must be non-negative counts"),

@@ -6,7 +6,7 @@ from _worlds import thorough
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trl_mtgrpo.sampling import AcceptanceEstimate, shares_without_refill, unsolved_shares
+from trl_mtgrpo.sampling import AcceptanceEstimate, StallDoctor, batch_shares, shares_without_refill, unsolved_shares
 
 
 tasks = st.lists(st.tuples(st.floats(0.01, 1.0), st.integers(0, 60), st.integers(0, 60)), min_size=1, max_size=8)
@@ -93,3 +93,33 @@ def test_nothing_bounded_and_everything_bounded_leave_the_shares():
     shares, acceptance = estimate_and_weights([(0.5, 3, 1), (0.5, 1, 3)])
     for value in (False, True):
         assert shares_without_refill(shares, np.full(2, value), acceptance) is shares
+
+
+def test_nothing_known_leaves_the_weights_bit_for_bit():
+    weights, none = np.array([0.3, 0.7]), AcceptanceEstimate.init(2)
+    doctor = StallDoctor()
+    shares = batch_shares(weights, unsolved=none, acceptance=none, stalls=doctor.init(2), doctor=doctor)
+    np.testing.assert_array_equal(shares, weights)
+
+
+def test_a_held_task_pays_for_all_that_is_filtered_and_not_twice_for_what_is_solved():
+    # Both tasks: half of the groups solved. Task 0 is held: its share is its weight times its acceptance 4 / 12.
+    unsolved = AcceptanceEstimate.init(2).update(np.array([10, 10]), np.array([5, 5]))
+    acceptance = AcceptanceEstimate.init(2).update(np.array([10, 10]), np.array([3, 3]))
+    shares = batch_shares(np.array([0.5, 0.5]), unsolved=unsolved, acceptance=acceptance, held=np.array([True, False]))
+    np.testing.assert_allclose(shares[0] / shares[1], (4 / 12) / (6 / 11))
+
+
+def test_a_stalled_task_has_no_share():
+    doctor, none = StallDoctor(patience=1, min_groups=1), AcceptanceEstimate.init(2)
+    outcomes = np.zeros_like(doctor.init(2).outcomes)
+    outcomes[:, :3] = [[0, 0, 5], [5, 0, 0]]
+    stalls = doctor.update(outcomes, doctor.init(2))
+    shares = batch_shares(np.array([0.4, 0.6]), unsolved=none, acceptance=none, stalls=stalls, doctor=doctor)
+    assert shares.tolist() == [0.0, 1.0]
+
+
+def test_a_doctor_without_its_state_is_refused():
+    none = AcceptanceEstimate.init(1)
+    with pytest.raises(ValueError, match="`stalls` must be given with `doctor`, got None"):
+        batch_shares(np.ones(1), unsolved=none, acceptance=none, doctor=StallDoctor())

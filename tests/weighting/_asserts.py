@@ -7,6 +7,7 @@ import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from trl_mtgrpo.state.codec import from_json, to_json
 from trl_mtgrpo.weighting import (
     FixedWeighting,
     ImprovementAwareWeighting,
@@ -98,15 +99,15 @@ def assert_shift_invariant(weighting, history, shift):
 
 def assert_round_trip(weighting, history):
     state = run(weighting, history)
-    assert_state_equal(WeightingState.from_json(json.loads(json.dumps(state.to_json()))), state)
+    assert_state_equal(from_json(WeightingState, json.loads(json.dumps(to_json(state)))), state)
 
 
 def assert_update_leaves_arguments(weighting, history):
     state = run(weighting, history)
-    before = state.to_json()
+    before = to_json(state)
     signal = history[0]
     copies = [signal.rewards.copy(), signal.improvements.copy(), signal.advantages.copy(), signal.counts.copy()]
     weighting.update(signal, state)
-    assert state.to_json() == before
+    assert to_json(state) == before
     for now, then in zip((signal.rewards, signal.improvements, signal.advantages, signal.counts), copies, strict=True):
         np.testing.assert_array_equal(now, then)

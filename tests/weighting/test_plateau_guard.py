@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 
+from trl_mtgrpo.state.codec import from_json, to_json
 from trl_mtgrpo.weighting import GuardState, PlateauGuard
 
 
@@ -176,14 +177,14 @@ def test_an_unseen_task_waits():
 
 def test_state_survives_json():
     state = watch(PlateauGuard(patience=2), [0.05, np.nan, 0.06])
-    back = GuardState.from_json(json.loads(json.dumps(state.to_json())))
+    back = from_json(GuardState, json.loads(json.dumps(to_json(state))))
     for name in ("held", "cap", "age", "streak", "reward", "smoothed", "spread", "anchor", "others"):
         np.testing.assert_array_equal(getattr(back, name), getattr(state, name))
 
 
 def test_state_of_an_unseen_task_survives_json():
     state = PlateauGuard().init(2)
-    assert np.isnan(GuardState.from_json(json.loads(json.dumps(state.to_json()))).anchor).all()
+    assert np.isnan(from_json(GuardState, json.loads(json.dumps(to_json(state)))).anchor).all()
 
 
 @pytest.mark.parametrize(

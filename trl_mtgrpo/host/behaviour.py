@@ -1,74 +1,91 @@
-"""The log-probabilities under which carried groups were generated, computed before the policy moves on."""
+"""The surplus of a step: dealt to the ranks, with the log-probabilities of the policy that generated it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
+import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from ..improvement.measure import Forward
-from ..rollouts.groups import COMPLETION_IDS, LOGPROBS, PROMPT_IDS, Group, Rollout
+from ..rollouts import GroupFacts, Row, RowStore
+from ..rollouts.facts import NOWHERE
 from .distributed import Ranks
 
 
-def with_behaviour_policy(
-    groups: Sequence[Group], ranks: Ranks, forward: Forward, pad_token_id: int
-) -> tuple[Group, ...]:
-    """
-    Groups with the log-probabilities of the policy that generated them.
+# From token ids, attention mask and completion length to per-token log-probabilities of the current policy.
+Forward = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
 
-    Those that the generation backend returned are used; otherwise the ranks share one forward over the new groups.
+
+def keep_surplus(
+    surplus: GroupFacts,
+    generation: int,
+    store: RowStore,
+    ranks: Ranks,
+    forward: Forward | None,
+    pad_token_id: int,
+) -> GroupFacts:
+    """
+    Keeps the rows of surplus groups, and forgets all others.
+
+    New rows are dealt to the ranks in equal shares, padded with repetitions, and each rank computes its share's
+    log-probabilities; where the generation backend returned them those are used. Rows of earlier steps stay where they
+    are.
 
     Args:
-        groups (`list[Group]`):
-            Groups with their rollouts, the same on every rank. Those that have log-probabilities keep them.
+        surplus ([`GroupFacts`]):
+            Groups kept for the next step.
+        generation (`int`):
+            Index of the generation batch that has just been made.
+        store ([`RowStore`]):
+            This rank's rows; changed in place.
         ranks ([`Ranks`]):
             The processes of the run.
-        forward (`Callable`):
-            Log-probabilities under the current policy, which generated the new groups.
+        forward (`Callable`, *optional*):
+            Log-probabilities under the current policy. `None` where the host relates rows to the sampling policy
+            itself.
         pad_token_id (`int`):
             Padding token.
 
     Returns:
-        `tuple[Group, ...]`: in the same order.
+        [`GroupFacts`]: the groups with the new places of their rows.
     """
-    fresh = [group for group in groups if group.logps is None]
-    rollouts = [rollout for group in fresh for rollout in group.rollouts]
-    if not rollouts:
-        return tuple(groups)
-    sampled = [rollout.fields[LOGPROBS] for rollout in rollouts]
-    if all(row is not None and None not in row for row in sampled):
-        logps = [list(row) for row in sampled]
-    else:
-        # Every rank computes an equal share; the padding rows at the end are dropped by the lookup below.
-        padded = rollouts + rollouts[:1] * (-len(rollouts) % ranks.size)
-        logps = ranks.gather_objects(_logps(ranks.local(padded), forward, ranks.accelerator.device, pad_token_id))
-    by_group, start = {}, 0
-    for group in fresh:
-        by_group[id(group)] = group.with_logps(logps[start : start + len(group.rollouts)])
-        start += len(group.rollouts)
-    return tuple(by_group.get(id(group), group) for group in groups)
+    exists = surplus.place[:, :, 1] != NOWHERE
+    fresh = exists & (surplus.generation == generation)[:, None]
+    moving = surplus.place[fresh]  # (M, 2)
+    place = surplus.place.copy()
+    if len(moving):
+        padding = np.repeat(moving[:1], -len(moving) % ranks.size, axis=0)
+        rows = ranks.exchange(np.concatenate([moving, padding]), store)
+        if forward is not None:
+            rows = _with_behaviour(rows, ranks, forward, pad_token_id)
+        first = store.add(rows)
+        place[fresh] = ranks.places(len(moving) + len(padding), first)[: len(moving)]
+    kept = place[exists]
+    store.keep(kept[kept[:, 0] == ranks.index, 1].tolist())
+    return replace(surplus, place=place)
 
 
-def _logps(
-    rollouts: Sequence[Rollout], forward: Forward, device: torch.device, pad_token_id: int
-) -> list[list[float]]:
+def _with_behaviour(rows: list[Row], ranks: Ranks, forward: Forward, pad_token_id: int) -> list[Row]:
+    lacks = any(row.logprobs is None or None in row.logprobs for row in rows)
+    if not ranks.any(lacks):
+        return [row.with_behaviour(row.logprobs or ()) for row in rows]
+    logps = _logps(rows, forward, ranks.accelerator.device, pad_token_id)
+    return [row.with_behaviour(values) for row, values in zip(rows, logps, strict=True)]
+
+
+def _logps(rows: Sequence[Row], forward: Forward, device: torch.device, pad_token_id: int) -> list[list[float]]:
     """Per-token log-probabilities of each completion, without padding."""
-    prompts = [torch.tensor(rollout.fields[PROMPT_IDS], device=device) for rollout in rollouts]
-    completions = [torch.tensor(rollout.fields[COMPLETION_IDS], device=device) for rollout in rollouts]
-    tokens = torch.cat(
-        [
-            pad_sequence(prompts, batch_first=True, padding_value=pad_token_id, padding_side="left"),
-            pad_sequence(completions, batch_first=True, padding_value=pad_token_id),
-        ],
-        dim=1,
-    )
-    attention = torch.cat(
-        [
-            pad_sequence([torch.ones_like(ids) for ids in prompts], batch_first=True, padding_side="left"),
-            pad_sequence([torch.ones_like(ids) for ids in completions], batch_first=True),
-        ],
-        dim=1,
-    )
-    num_tokens = max(rollout.num_tokens for rollout in rollouts)
-    logps = forward(tokens, attention, num_tokens).float().cpu()  # (N, T)
-    return [row[: rollout.num_tokens].tolist() for row, rollout in zip(logps, rollouts, strict=True)]
+    prompts = [torch.tensor(row.prompt_ids, device=device) for row in rows]
+    completions = [torch.tensor(row.completion_ids, device=device) for row in rows]
+
+    def padded(columns: list[torch.Tensor], value: int, side: str) -> torch.Tensor:
+        return pad_sequence(columns, batch_first=True, padding_value=value, padding_side=side)
+
+    def ones(columns: list[torch.Tensor]) -> list[torch.Tensor]:
+        return [torch.ones_like(ids) for ids in columns]
+
+    tokens = torch.cat([padded(prompts, pad_token_id, "left"), padded(completions, pad_token_id, "right")], dim=1)
+    attention = torch.cat([padded(ones(prompts), 0, "left"), padded(ones(completions), 0, "right")], dim=1)
+    longest = max(len(row.completion_ids) for row in rows)
+    logps = forward(tokens, attention, longest).float().cpu()  # (N, T)
+    return [values[: len(row.completion_ids)].tolist() for values, row in zip(logps, rows, strict=True)]

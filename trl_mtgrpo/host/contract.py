@@ -1,4 +1,7 @@
-"""What this library relies on in TRL's `GRPOTrainer`, and the check that it is still there."""
+"""
+What this library relies on in TRL's `GRPOTrainer`, and the checks that it is still there: methods and attributes when
+the trainer is built, what the methods return when they are first used, before the first optimizer step.
+"""
 
 import inspect
 from collections.abc import Callable
@@ -33,8 +36,33 @@ LEADING: dict[str, tuple[str, ...]] = {
 }
 
 
+# Attributes of a built trainer that are read or set.
+ATTRIBUTES: tuple[str, ...] = (
+    *("num_generations", "num_generations_eval", "num_iterations", "shuffle_dataset", "max_completion_length"),
+    *("epsilon_low", "epsilon_high", "importance_sampling_level", "use_vllm", "mask_truncated_completions"),
+    *("reward_funcs", "reward_func_names", "reward_weights", "reward_processing_classes", "eos_token_ids"),
+    *("_step", "_buffered_inputs", "_metrics", "_logs", "_pending_extra_logs", "_tokenizer", "environments"),
+)
+
+# Elements of what `_generate` returns, in order.
+GENERATION_FIELDS: tuple[str, ...] = (
+    *("prompt_ids", "completion_ids", "tool_mask", "completions", "logprobs"),
+    *("extra_fields", "images", "tool_images"),
+)
+# Elements that are one list entry per prompt in every release.
+PER_PROMPT = ("prompt_ids", "completion_ids", "completions")
+
+# Keys of what `_generate_and_score_completions` returns.
+LOSS_KEYS: tuple[str, ...] = (
+    *("prompt_ids", "prompt_mask", "completion_ids", "completion_mask", "advantages", "num_items_in_batch"),
+)
+
+# Tables of completions that extra columns are aligned with.
+LOGS = ("prompt", "extra")
+
+
 class HostContractError(RuntimeError):
-    """The installed TRL lacks a method that this library overrides, or has changed its signature."""
+    """The installed TRL lacks something that this library relies on, or has changed it."""
 
 
 def check_host(host: type = GRPOTrainer) -> None:
@@ -53,10 +81,83 @@ def check_host(host: type = GRPOTrainer) -> None:
         found = None if method is None else tuple(inspect.signature(method).parameters)[1:]
         if found is None or not (found == expected if name in HOOKS else _leads(method, expected)):
             takes = "no such method" if found is None else found
-            raise HostContractError(
-                f"`{host.__name__}.{name}` must take {expected}, got {takes} in TRL {trl.__version__}. Install a "
-                f"tested version: pip install 'trl=={TESTED_VERSIONS[-1]}' (tested: {', '.join(TESTED_VERSIONS)})."
-            )
+            raise HostContractError(f"`{host.__name__}.{name}` must take {expected}, got {takes} {_advice()}")
+
+
+def check_trainer(trainer: Any) -> None:
+    """
+    Checks that a built trainer has the attributes that this library reads.
+
+    Args:
+        trainer ([`~trl.GRPOTrainer`]):
+            The trainer, after its constructor.
+
+    Raises:
+        HostContractError: naming what is missing.
+    """
+    missing = [name for name in ATTRIBUTES if not hasattr(trainer, name)]
+    missing += [f"_logs[{name!r}]" for name in LOGS if name not in getattr(trainer, "_logs", {})]
+    if missing:
+        raise HostContractError(f"`GRPOTrainer` must have the attributes {missing}, got none of them {_advice()}")
+
+
+def check_generation(output: Any, num_prompts: int) -> None:
+    """
+    Checks what `_generate` returned.
+
+    Args:
+        output (`Any`):
+            What it returned.
+        num_prompts (`int`):
+            Prompts that it got.
+
+    Raises:
+        HostContractError: when it is not a tuple of `GENERATION_FIELDS`.
+    """
+    fits = isinstance(output, tuple) and len(output) == len(GENERATION_FIELDS)
+    if fits:
+        named = dict(zip(GENERATION_FIELDS, output, strict=True))
+        fits = all(isinstance(named[name], list) and len(named[name]) == num_prompts for name in PER_PROMPT)
+        fits &= named["extra_fields"] is None or isinstance(named["extra_fields"], dict)
+    if not fits:
+        kinds = [type(element).__name__ for element in output] if isinstance(output, tuple) else type(output).__name__
+        raise HostContractError(
+            f"`GRPOTrainer._generate` must return {GENERATION_FIELDS} with one entry per prompt, got {kinds} for "
+            f"{num_prompts} prompts {_advice()}"
+        )
+
+
+def check_loss_inputs(inputs: Any, num_rows: int) -> None:
+    """
+    Checks what the host prepares for its loss.
+
+    Args:
+        inputs (`Any`):
+            What `_generate_and_score_completions` returned.
+        num_rows (`int`):
+            Rows that it got.
+
+    Raises:
+        HostContractError: when a key is missing or has another number of rows.
+    """
+    missing = [key for key in LOSS_KEYS if not isinstance(inputs, dict) or key not in inputs]
+    if missing:
+        raise HostContractError(
+            f"`GRPOTrainer._generate_and_score_completions` must return the keys {missing}, got none of them "
+            f"{_advice()}"
+        )
+    rows = {key: len(inputs[key]) for key in LOSS_KEYS if getattr(inputs[key], "ndim", 0)}
+    if set(rows.values()) != {num_rows}:
+        raise HostContractError(
+            f"`GRPOTrainer._generate_and_score_completions` must return {num_rows} rows, got {rows} {_advice()}"
+        )
+
+
+def _advice() -> str:
+    return (
+        f"in TRL {trl.__version__}. Install a tested version: pip install 'trl=={TESTED_VERSIONS[-1]}' (tested: "
+        f"{', '.join(TESTED_VERSIONS)})."
+    )
 
 
 def _leads(method: Callable[..., Any], expected: tuple[str, ...]) -> bool:

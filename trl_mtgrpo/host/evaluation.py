@@ -1,125 +1,120 @@
 """Evaluation per task: every row counted once, then the worst, the average and the spread over tasks."""
 
-from collections.abc import Mapping, MutableMapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import numpy as np
-from datasets import Dataset
+import torch
 from numpy.typing import NDArray
+from trl import GRPOTrainer
 
-from ..tasks.mixture import TaskMixture
-from ..tasks.prompts import rows_by_task
+from ..tasks import TaskMixture
+from ..tasks.rows import KEY
 from ..weighting.signals import summarize_accuracy, task_means
-from .config import MultiTaskGRPOConfig
+from .collecting import Scored, Scorer
+from .doors import Generation, Live, read_generation
 
 
 class TaskEvaluation:
     """
-    Collects the rewards of one evaluation and turns them into metrics.
+    Collects what one evaluation scored and turns it into metrics.
 
     Args:
-        mixture ([`TaskMixture`]):
-            The tasks.
-        num_rows (`int`):
-            Completions to be scored, `len(eval_dataset) * num_generations_eval`. Further rows are the padding by which
-            the loader evens out ranks; they are dropped.
-        baseline (`dict[str, float]`, *optional*):
-            Accuracy by task name to compare with.
+        names (`tuple[str, ...]`):
+            Task names in order.
+        dataset (`Any`):
+            What is evaluated. Where it has a length, rows beyond it are the padding by which the loader evens out
+            ranks, and are dropped.
+        num_generations (`int`):
+            Completions per row.
     """
 
-    def __init__(self, mixture: TaskMixture, num_rows: int, baseline: Mapping[str, float] | None = None) -> None:
-        self.mixture, self.rows_left, self.baseline = mixture, num_rows, baseline
-        self._rewards: list[NDArray[np.float32]] = []
-        self._task_ids: list[NDArray[np.int64]] = []
-        self._lengths: list[NDArray[np.int64]] = []
+    def __init__(self, names: tuple[str, ...], dataset: Any, num_generations: int) -> None:
+        self.names = names
+        self.rows_left = len(dataset) * num_generations if hasattr(dataset, "__len__") else None
+        self._scored: list[Scored] = []
 
-    def add(self, rewards: NDArray[np.float32], task_ids: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
-        """
-        Adds the rows of one batch of all ranks.
+    def add(self, scored: Scored) -> None:
+        """Adds the rows of one batch of all ranks, in global order."""
+        take = len(scored.task_ids) if self.rows_left is None else min(self.rows_left, len(scored.task_ids))
+        if self.rows_left is not None:
+            self.rows_left -= take
+        self._scored.append(
+            scored._replace(
+                task_ids=scored.task_ids[:take],
+                tokens=scored.tokens[:take],
+                scores=type(scored.scores)(*(column[:take] for column in scored.scores)),
+            )
+        )
 
-        Args:
-            rewards (`np.ndarray`):
-                Rewards in global row order, shape `(N, F)`.
-            task_ids (`np.ndarray`):
-                Task of each row, shape `(N,)`.
-            lengths (`np.ndarray`):
-                Completion tokens of each row, shape `(N,)`.
-        """
-        take = min(self.rows_left, len(rewards))
-        self.rows_left -= take
-        self._rewards.append(rewards[:take])
-        self._task_ids.append(task_ids[:take])
-        self._lengths.append(lengths[:take])
-
-    def metrics(self) -> dict[str, float]:
+    def metrics(self, baseline: Mapping[str, float] | None = None) -> dict[str, float]:
         """
         The metrics, without the `eval_` prefix.
 
+        Args:
+            baseline (`dict[str, float]`, *optional*):
+                Accuracy by task name to compare with.
+
         Returns:
             `dict[str, float]`: `tasks/<name>/{accuracy,reward,completion_length,completions}` for every task with
-            rows, and `worst_task_accuracy`, `average_accuracy`, `task_accuracy_spread`, `relative_change` over them.
+            rows, where they are known, and over the tasks `worst_task_accuracy`, `average_accuracy`,
+            `task_accuracy_spread` and `relative_change`. Where a task with rows has no known accuracy there is no
+            worst task and no average: what is not known may be the worst.
         """
-        if not self._rewards:
+        if not self._scored:
             return {}
-        rewards, task_ids = np.concatenate(self._rewards), np.concatenate(self._task_ids)
-        num_tasks = self.mixture.num_tasks
-        accuracy, _ = task_means(self.mixture.correctness(rewards, task_ids), task_ids, num_tasks)
-        reward, _ = task_means(self.mixture.task_rewards(rewards, task_ids), task_ids, num_tasks)
-        length, counts = task_means(np.concatenate(self._lengths).astype(np.float64), task_ids, num_tasks)
+        task_ids = np.concatenate([scored.task_ids for scored in self._scored])
+
+        def means(values: list[NDArray[Any]]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+            return task_means(np.concatenate(values).astype(np.float64), task_ids, len(self.names))
+
+        accuracy, _ = means([scored.scores.success for scored in self._scored])
+        reward, _ = means([scored.scores.reward for scored in self._scored])
+        length, counts = means([scored.tokens for scored in self._scored])
         metrics: dict[str, float] = {}
-        for k, name in enumerate(self.mixture.names):
+        for k, name in enumerate(self.names):
             if counts[k]:
-                metrics[f"tasks/{name}/accuracy"] = float(accuracy[k])
-                metrics[f"tasks/{name}/reward"] = float(reward[k])
-                metrics[f"tasks/{name}/completion_length"] = float(length[k])
+                measured = {"accuracy": accuracy[k], "reward": reward[k], "completion_length": length[k]}
+                metrics |= {f"tasks/{name}/{key}": float(v) for key, v in measured.items() if not np.isnan(v)}
                 metrics[f"tasks/{name}/completions"] = float(counts[k])
-        by_name = {name: float(accuracy[k]) for k, name in enumerate(self.mixture.names) if counts[k]}
-        return metrics | summarize_accuracy(by_name, self.baseline)
+        return metrics | summarize_accuracy(self._by_name(accuracy, counts), baseline)
+
+    @property
+    def unscored(self) -> list[str]:
+        """Tasks with rows of which no accuracy is known."""
+        if not self._scored:
+            return []
+        task_ids = np.concatenate([scored.task_ids for scored in self._scored])
+        success = np.concatenate([scored.scores.success for scored in self._scored])
+        known = np.bincount(task_ids[~np.isnan(success)], minlength=len(self.names))
+        rows = np.bincount(task_ids, minlength=len(self.names))
+        return [name for k, name in enumerate(self.names) if rows[k] and not known[k]]
+
+    def _by_name(self, accuracy: NDArray[np.float64], counts: NDArray[np.int64]) -> dict[str, float]:
+        by_name = {name: float(accuracy[k]) for k, name in enumerate(self.names) if counts[k]}
+        return {} if self.unscored else by_name
 
 
-def evaluation_rows(mixture: TaskMixture, inputs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """
-    The rows of an evaluation batch as reward functions expect them.
+class ScoredDoor(Live):
+    """The host's own answers, listened to by an evaluation."""
 
-    Args:
-        mixture ([`TaskMixture`]):
-            The tasks.
-        inputs (`Sequence[dict]`):
-            Rows of the host: positions in the tasks' own evaluation sets, rows with a task's name under `task`, or
-            plain rows where there is one task.
+    def __init__(self, scorer: Scorer, mixture: TaskMixture, evaluation: TaskEvaluation) -> None:
+        self.scorer, self.mixture, self.evaluation = scorer, mixture, evaluation
+        self._generation = Generation([], [], [])
 
-    Returns:
-        `list[dict]`: rows with `task` and `task_id`.
-    """
-    rows = []
-    for row in inputs:
-        if "row" in row and "task_id" in row:
-            rows.append(mixture.row(row["task_id"], row["row"], "eval"))
-        else:
-            name = row.get("task", mixture.names[0])
-            rows.append(
-                dict.fromkeys(mixture.columns) | dict(row) | {"task": name, "task_id": mixture.names.index(name)}
-            )
-    return rows
+    def generate(self, host: GRPOTrainer, prompts: list[Any]) -> tuple[Any, ...]:
+        output = host._generate(prompts)
+        self._generation = read_generation(prompts, output)
+        return output
 
-
-def check_evaluation_rows(mixture: TaskMixture, dataset: Any) -> None:
-    """
-    Checks on every rank alike that each row of an evaluation set belongs to a task.
-
-    Args:
-        mixture ([`TaskMixture`]):
-            The tasks.
-        dataset ([`~datasets.Dataset`]):
-            What is to be evaluated.
-
-    Raises:
-        ValueError: when rows of several tasks come without the names of theirs.
-    """
-    columns = getattr(dataset, "column_names", None) or []
-    if not {"task_id", "row"} <= set(columns) and (mixture.num_tasks > 1 or "task" in columns):
-        rows_by_task(dataset, "eval_dataset", mixture.names, must_cover=False)
+    def rewards(self, host: GRPOTrainer, *arguments: Any) -> torch.Tensor:
+        rows = [row[KEY] for row in arguments[0]]
+        self.mixture.bind(rows)
+        values = host._calculate_rewards(*arguments)
+        scored = self.scorer.score(values, rows, self._generation)
+        self.evaluation.add(scored)
+        known = self.mixture.scoring.host_values(scored.scores.parts, scored.task_ids, scored.scores.reward)
+        return torch.tensor(known, dtype=values.dtype, device=values.device)
 
 
 def name_evaluation(metrics: MutableMapping[str, list[float]], prefix: str) -> None:
@@ -136,40 +131,3 @@ def name_evaluation(metrics: MutableMapping[str, list[float]], prefix: str) -> N
     if name:
         for key in list(metrics):
             metrics[f"{name}_{key}"] = metrics.pop(key)
-
-
-def with_evaluation_sets(
-    mixture: TaskMixture, datasets: Mapping[str, Dataset], settings: MultiTaskGRPOConfig
-) -> TaskMixture:
-    """
-    The same tasks with evaluation sets given by name.
-
-    Args:
-        mixture ([`TaskMixture`]):
-            The tasks.
-        datasets (`dict[str, Dataset]`):
-            Evaluation rows by task name; a task may be absent.
-        settings ([`MultiTaskGRPOConfig`]):
-            The run's settings.
-
-    Returns:
-        [`TaskMixture`]
-
-    Raises:
-        ValueError: for a name that is no task.
-    """
-    unknown = sorted(set(datasets) - set(mixture.names))
-    if unknown:
-        raise ValueError(
-            f"`eval_dataset` must have names of tasks as its keys, got {unknown} beside the tasks "
-            f"{list(mixture.names)}. "
-            "Rename them; other sets can be given to `trainer.evaluate`, with a column 'task'."
-        )
-    sets = {
-        name: data.remove_columns("task") if "task" in data.column_names else data for name, data in datasets.items()
-    }
-    return TaskMixture(
-        [replace(task, eval_dataset=sets.get(task.name)) for task in mixture.tasks],
-        on_error=settings.reward_on_error,
-        timeout=settings.reward_timeout,
-    )

@@ -1,75 +1,99 @@
-"""The groups that train, as the host would have generated and scored them."""
+"""From chosen groups to what the host's hooks answer while it prepares them for its loss."""
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from ..rollouts.collector import CollectedBatch
-from ..rollouts.groups import Group, Rollout, join_generation
+from ..rollouts import CollectedBatch, GroupFacts, Row, RowStore
+from ..rollouts.facts import NOWHERE
+from ..tasks import TaskMixture
 from .distributed import Ranks
+from .doors import Replay, write_generation
 
 
-class Replay(NamedTuple):
+class LossRows(NamedTuple):
     """
-    What the host's hooks answer while it prepares the groups for its loss.
+    The rows of a batch on this rank, in the host's order.
 
     Args:
-        output (`tuple`):
-            Answer of `_generate` for this rank's rows.
-        rewards (`torch.Tensor`):
-            Answer of `_calculate_rewards`: every rank's rewards in global row order, shape `(B*G, F)`. Rows that only
-            fill the shape are unscored, so that they have no part in the host's baselines and no advantage.
-        members (`list[tuple[Group, int]]`):
-            This rank's rows as group and place in the group.
+        rows (`list[Row]`):
+            This rank's rows; the place of a member that does not exist is taken by another row of the batch.
+        is_filler (`numpy.ndarray` of `bool`, shape `(n,)`):
+            Which of them only fill the shape.
+        door ([`Replay`]):
+            What the host is answered.
     """
 
-    output: tuple[Any, ...]
-    rewards: torch.Tensor
-    members: list[tuple[Group, int]]
-
-    @property
-    def rollouts(self) -> list[Rollout]:
-        return [group.rollouts[i] for group, i in self.members]
-
-    @property
-    def behaviour_logps(self) -> list[tuple[float, ...] | None]:
-        """Of carried rows, the log-probabilities under the policy that generated them."""
-        return [None if group.logps is None else group.logps[i] for group, i in self.members]
-
-    def logged(self, names: tuple[str, ...]) -> dict[str, list[Any]]:
-        """Extra columns of the completions table for this rank's rows; `task` where there are several."""
-        rollouts = self.rollouts
-        columns = sorted({column for rollout in rollouts for column in rollout.logged})
-        logged = {column: [rollout.logged.get(column) for rollout in rollouts] for column in columns}
-        if len(names) > 1:
-            logged["task"] = [names[group.task_id] for group, _ in self.members]
-        return logged
+    rows: list[Row]
+    is_filler: NDArray[np.bool_]
+    door: Replay
 
 
-def build_replay(batch: CollectedBatch, ranks: Ranks, num_generations: int) -> Replay:
+def filler_rows(batch: CollectedBatch) -> NDArray[np.bool_]:
+    """Which rows of a batch are outside the loss, shape `(B, G)`: groups that fill the batch, members that are not."""
+    filler: NDArray[np.bool_] = batch.is_filler[:, None] | (batch.groups.place[:, :, 1] == NOWHERE)
+    return filler
+
+
+def loss_rows(batch: CollectedBatch, mixture: TaskMixture, store: RowStore, ranks: Ranks) -> LossRows:
     """
-    The replay of a collected batch on this rank.
+    Brings the rows of a batch to the ranks that train them.
 
     Args:
         batch ([`CollectedBatch`]):
             The batch.
+        mixture ([`TaskMixture`]):
+            The tasks.
+        store ([`RowStore`]):
+            This rank's rows.
         ranks ([`Ranks`]):
             The processes of the run.
-        num_generations (`int`):
-            Rollouts per group (G).
 
     Returns:
-        [`Replay`]
+        [`LossRows`]
     """
-    rewards = np.stack([group.rewards for group in batch.groups])  # (B, G, F)
-    rewards = np.where(batch.is_filler[:, None, None], np.nan, rewards)
-    members = ranks.local([(group, i) for group in batch.groups for i in range(num_generations)])
-    masked = ranks.local(batch.is_filler.repeat(num_generations).tolist())
-    return Replay(
-        output=join_generation([group.rollouts[i] for group, i in members], masked),
-        rewards=torch.tensor(
-            rewards.reshape(-1, rewards.shape[-1]), dtype=torch.float32, device=ranks.accelerator.device
-        ),
-        members=members,
+    groups = batch.groups
+    num_groups, size = groups.place.shape[:2]
+    filler = filler_rows(batch)
+    # Rows that fill the shape are unscored, so that they have no part in the host's baselines and no advantage.
+    values = mixture.scoring.host_values(
+        groups.parts.reshape(num_groups * size, -1), groups.task.repeat(size), groups.reward.reshape(-1)
     )
+    values[filler.ravel()] = np.nan
+    rows = ranks.exchange(_existing(groups), store)
+    outside = np.array(ranks.local(filler.ravel().tolist()), dtype=bool)
+    door = Replay(
+        output=write_generation(_fields(rows, outside)),
+        values=torch.tensor(values, dtype=torch.float32, device=ranks.accelerator.device),
+    )
+    return LossRows(rows, outside, door)
+
+
+def _existing(groups: GroupFacts) -> NDArray[np.int64]:
+    """The place of each member, or that of its group's first one where there is none, shape `(B*G, 2)`."""
+    missing = groups.place[:, :, 1] == NOWHERE
+    place = np.where(missing[:, :, None], groups.place[:, :1], groups.place)
+    return place.reshape(-1, 2)
+
+
+def _fields(rows: Sequence[Row], outside: NDArray[np.bool_]) -> list[dict[str, object]]:
+    """The host's fields of each row; tokens of rows outside the loss are masked out of it and of its normaliser."""
+    fields = [
+        {
+            "prompt_ids": row.prompt_ids,
+            "completion_ids": row.completion_ids,
+            "tool_mask": row.loss_mask,
+            "completions": row.completion,
+            "logprobs": row.logprobs,
+            **row.host,
+        }
+        for row in rows
+    ]
+    if outside.any() or any(row.loss_mask is not None for row in rows):
+        for entry, row, off in zip(fields, rows, outside, strict=True):
+            mask = row.loss_mask or [1] * len(row.completion_ids)
+            entry["tool_mask"] = [0] * len(mask) if off else mask
+    return fields

@@ -1,9 +1,7 @@
 """From what a user passed to what is run: which tasks, which settings, and what the host trainer is given."""
 
-import copy
 import logging
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -11,16 +9,38 @@ from datasets import Dataset
 from transformers import PreTrainedModel
 from trl import GRPOConfig
 
-from ..tasks.mixture import TaskMixture
-from ..tasks.task import Task
-from .config import METHODS, MultiTaskGRPOConfig
-from .evaluation import with_evaluation_sets
+from ..rollouts import GroupFilter, PromptSource, RolloutSource
+from ..rollouts.loop import BatchSampler
+from ..tasks import Task, TaskMixture
+from ..tasks.prompts import visible_columns
+from ..weighting import PlateauGuard, TaskWeighting
+from .config import MultiTaskGRPOConfig
+from .schedule import Schedule, check_boundaries
+from .settings import Settings, chosen, resolve
 
 
 logger = logging.getLogger(__name__)
 
-# A dataset without tasks is one task under this name.
+# A dataset without tasks is one task under this name, where the library's settings are to act on it.
 PLAIN_TASK = "default"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a user brings in place of a configured part; see [`MultiTaskGRPOTrainer`]."""
+
+    weighting: TaskWeighting | None = None
+    sampler: BatchSampler | None = None
+    group_filter: GroupFilter | None = None
+    guard: PlateauGuard | None = None
+    prompt_source: PromptSource | None = None
+    rollout_source: Callable[[RolloutSource], RolloutSource] | None = None
+    baseline_accuracy: Mapping[str, float] | None = None
+
+    @property
+    def given(self) -> list[str]:
+        """Names of those that were brought."""
+        return [part.name for part in fields(self) if getattr(self, part.name) is not None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,17 +49,17 @@ class RunPlan:
     What a run consists of.
 
     Args:
-        settings ([`MultiTaskGRPOConfig`]):
-            The settings, also given to the host.
+        settings ([`Settings`]):
+            The library's own settings.
         mixture ([`TaskMixture`], *optional*):
-            The tasks; `None` where the host trains alone because it must prepare the rows itself.
+            The tasks; `None` where the host trains alone.
         trains_host_rows (`bool`):
             Whether the host's loader chooses the prompts: one task, nothing filtered.
         host_arguments (`dict`):
-            `reward_funcs`, `train_dataset` and `eval_dataset` for the host.
+            Arguments of the host's constructor.
     """
 
-    settings: MultiTaskGRPOConfig
+    settings: Settings
     mixture: TaskMixture | None
     trains_host_rows: bool
     host_arguments: dict[str, Any]
@@ -52,6 +72,7 @@ def plan_run(
     train_dataset: Any,
     eval_dataset: Any,
     tasks: Sequence[Task] | None,
+    parts: Parts,
     host_options: Mapping[str, Any],
 ) -> RunPlan:
     """
@@ -70,6 +91,8 @@ def plan_run(
             The user's evaluation rows.
         tasks (`list[Task]`, *optional*):
             The user's tasks.
+        parts ([`Parts`]):
+            Parts of the user's own.
         host_options (`dict`):
             Further arguments for the host.
 
@@ -79,125 +102,82 @@ def plan_run(
     Raises:
         ValueError: for arguments that do not fit together.
     """
-    settings = _settings(model, args)
+    args = _default_args(model) if args is None else args
+    has_tasks = tasks is not None or isinstance(reward_funcs, Mapping)
+    settings = resolve(args, has_tasks=has_tasks, custom_filter=parts.group_filter is not None)
+    given = {"reward_funcs": reward_funcs, "train_dataset": train_dataset, "eval_dataset": eval_dataset}
+    arguments: dict[str, Any] = {"model": model, "args": args, **given, **host_options}
+    acts = [name for name in chosen(args) if name != "method"] + parts.given
+    if not has_tasks and settings.trains_everything and not acts:
+        return RunPlan(settings, None, True, arguments)
     if tasks is not None:
-        _refuse_with_tasks(reward_funcs, train_dataset, eval_dataset)
+        _refuse_with_tasks(given)
         mixture = TaskMixture(tasks, on_error=settings.reward_on_error, timeout=settings.reward_timeout)
-    elif isinstance(reward_funcs, Mapping):
+    elif has_tasks:
         mixture = TaskMixture.from_dataset(
             train_dataset,
             reward_funcs,
-            None if isinstance(eval_dataset, Mapping) else eval_dataset,
+            eval_dataset,
             on_error=settings.reward_on_error,
             timeout=settings.reward_timeout,
         )
-        if isinstance(eval_dataset, Mapping):
-            mixture = with_evaluation_sets(mixture, eval_dataset, settings)
     else:
-        return _plain_run(settings, reward_funcs, train_dataset, eval_dataset, host_options)
+        mixture = _single_task(args, settings, given, acts or [f"method={settings.method!r}"], host_options)
     _refuse_unsupported(mixture, host_options)
-    _check_boundaries(settings)
-    _warn_of_weight_transfers(settings)
-    if settings.reward_weights is not None:
+    if has_tasks and args.reward_weights is not None:
         raise ValueError(
-            f"`reward_weights` must be left out when tasks are given, got {settings.reward_weights}. Set "
+            f"`reward_weights` must be left out when tasks are given, got {args.reward_weights}. Set "
             "`Task(..., reward_weights=...)`."
         )
-    settings = copy.copy(settings)
-    settings.reward_weights = list(mixture.reward_weights)
-    own_rows = mixture.num_tasks == 1 and _trains_everything(settings)
-    return RunPlan(
-        settings=settings,
-        mixture=mixture,
-        trains_host_rows=own_rows,
-        host_arguments={
-            "reward_funcs": list(mixture.reward_funcs),
-            "train_dataset": mixture.tasks[0].train_dataset if own_rows else _clock_dataset(mixture),
-            "eval_dataset": mixture.index_dataset("eval"),
-        },
-    )
+    mixture.check_signatures(may_add_columns=host_options.get("rollout_func") is not None)
+    _check_updates(args, settings)
+    own_rows = mixture.num_tasks == 1 and settings.trains_everything
+    num_groups = args.generation_batch_size // args.num_generations
+    check_boundaries(args, Schedule.of(args, max(int(mixture.num_rows().sum()) // num_groups, 1)))
+    _warn_of_weight_transfers(args, settings)
+    arguments |= {"reward_funcs": list(mixture.functions), "train_dataset": mixture.host_dataset("train")}
+    if has_tasks:
+        arguments["eval_dataset"] = mixture.host_dataset("eval")
+    if host_options.get("reward_processing_classes") is not None:
+        arguments["reward_processing_classes"] = mixture.processing_classes(host_options["reward_processing_classes"])
+    return RunPlan(settings, mixture, own_rows, arguments)
 
 
-def _settings(model: "str | PreTrainedModel", args: GRPOConfig | None) -> MultiTaskGRPOConfig:
-    if args is None:
-        name = model if isinstance(model, str) else model.config._name_or_path
-        return MultiTaskGRPOConfig(f"{name.split('/')[-1]}-MT-GRPO")
-    if isinstance(args, MultiTaskGRPOConfig):
-        return args
-    # Built anew it would derive its batch sizes twice, which the host refuses.
-    settings = object.__new__(MultiTaskGRPOConfig)
-    settings.__dict__.update(args.__dict__)
-    for f in fields(MultiTaskGRPOConfig):
-        if f.name not in args.__dict__:
-            setattr(settings, f.name, f.default)
-    preset = {name: value for name, value in METHODS["mt_grpo"].items() if name != "epsilon_high"}
-    settings.filled_by_method = tuple(preset)
-    for name, value in preset.items():
-        setattr(settings, name, value)
-    return settings
+def _default_args(model: "str | PreTrainedModel") -> MultiTaskGRPOConfig:
+    name = model if isinstance(model, str) else model.config._name_or_path
+    return MultiTaskGRPOConfig(f"{name.split('/')[-1]}-MT-GRPO")
 
 
-def _plain_run(
-    settings: MultiTaskGRPOConfig,
-    reward_funcs: Any,
-    train_dataset: Any,
-    eval_dataset: Any,
-    host_options: Mapping[str, Any],
-) -> RunPlan:
-    settings = settings.for_plain_dataset()
-    functions = list(reward_funcs) if isinstance(reward_funcs, list | tuple) else [reward_funcs]
-    mixture = None
+def _single_task(
+    args: GRPOConfig, settings: Settings, given: Mapping[str, Any], acts: list[str], host_options: Mapping[str, Any]
+) -> TaskMixture:
+    """A dataset without tasks as one task, so that the library's settings act on it."""
+    dataset = given["train_dataset"]
+    images = {"image", "images"} & set(getattr(dataset, "column_names", None) or ())
     if (
-        isinstance(train_dataset, Dataset)
-        and reward_funcs is not None
-        and not _host_prepares(train_dataset, host_options)
+        not isinstance(dataset, Dataset)
+        or given["reward_funcs"] is None
+        or images
+        or host_options.get("tools")
+        or host_options.get("environment_factory")
     ):
-        task = Task(PLAIN_TASK, train_dataset, functions, reward_weights=settings.reward_weights)
-        mixture = TaskMixture([task], qualified_names=False)
-    if mixture is None and not _trains_everything(settings):
         raise ValueError(
-            f"`method` must be 'grpo' for tools, environments, images or streamed rows, got "
-            f"{settings.method!r}. Leave "
-            "`method` and `group_filter` out, or train on text prompts of a map-style dataset."
+            f"`{acts[0]}` must be left out for tools, environments, images or streamed rows of a dataset without "
+            f"tasks, got {acts}. Leave it out to train as `GRPOTrainer` does, or give `tasks`."
         )
-    own_rows = _trains_everything(settings)
-    return RunPlan(
-        settings=settings,
-        mixture=mixture,
-        trains_host_rows=own_rows,
-        host_arguments={
-            "reward_funcs": reward_funcs,
-            "train_dataset": train_dataset if own_rows or mixture is None else _clock_dataset(mixture),
-            "eval_dataset": eval_dataset,
-        },
+    functions = given["reward_funcs"]
+    task = Task(
+        PLAIN_TASK,
+        dataset,
+        list(functions) if isinstance(functions, list | tuple) else [functions],
+        reward_weights=args.reward_weights,
+    )
+    return TaskMixture(
+        [task], on_error=settings.reward_on_error, timeout=settings.reward_timeout, qualified_names=False
     )
 
 
-def _trains_everything(settings: MultiTaskGRPOConfig) -> bool:
-    return settings.group_filter == "none" and settings.oversampling == 1.0
-
-
-def _host_prepares(dataset: Dataset, host_options: Mapping[str, Any]) -> bool:
-    images = {"image", "images"} & set(dataset.column_names)
-    return bool(images or host_options.get("tools") or host_options.get("environment_factory"))
-
-
-def _warn_of_weight_transfers(settings: MultiTaskGRPOConfig) -> None:
-    sleeps = settings.use_vllm and settings.vllm_mode == "colocate" and settings.vllm_enable_sleep_mode
-    if sleeps and not _trains_everything(settings):
-        logger.warning(
-            "`vllm_enable_sleep_mode` sends the weights to vLLM again for every refill round of a step, instead of "
-            "once per step. Set `vllm_enable_sleep_mode=False`, or bound the rounds with `max_resampling_rounds`."
-        )
-
-
-def _clock_dataset(mixture: TaskMixture) -> Dataset:
-    """One row that stands for any prompt: the host's loader only keeps time."""
-    return Dataset.from_dict({"prompt": [mixture.row(0, 0)["prompt"]]})
-
-
-def _refuse_with_tasks(reward_funcs: Any, train_dataset: Any, eval_dataset: Any) -> None:
-    given = {"reward_funcs": reward_funcs, "train_dataset": train_dataset, "eval_dataset": eval_dataset}
+def _refuse_with_tasks(given: Mapping[str, Any]) -> None:
     for name, value in given.items():
         if value is not None:
             raise ValueError(
@@ -211,37 +191,33 @@ def _refuse_unsupported(mixture: TaskMixture, host_options: Mapping[str, Any]) -
         if host_options.get(name):
             raise ValueError(
                 f"`{name}` must be left out of multi-task training, got {host_options[name]!r}. Tools and "
-                f"environments are "
-                "supported for a plain dataset only; run the environment inside a `rollout_func` instead."
+                "environments are supported for a plain dataset only; run the environment inside a `rollout_func` "
+                "instead."
             )
-    for column in ("image", "images"):
-        if column in mixture.columns:
-            raise ValueError(
-                f"`tasks` must have text prompts, got a column {column!r}. Remove it with `dataset.remove_columns`."
-            )
+    for task in mixture.tasks:
+        shown = {column for dataset in task.splits.values() for column in visible_columns(dataset)}
+        for column in ("image", "images"):
+            if column in shown:
+                raise ValueError(
+                    f"`tasks` must have text prompts, got a column {column!r} in task '{task.name}'. Remove it with "
+                    "`dataset.remove_columns`."
+                )
 
 
-def _check_boundaries(settings: MultiTaskGRPOConfig) -> None:
-    """Refuses checkpoints inside a generation batch: the rest of it would be lost on resume."""
-    micro_steps, window = settings.steps_per_generation * settings.num_iterations, settings.gradient_accumulation_steps
-    if settings.task_weight_update == "minibatch" and settings.steps_per_generation % window:
+def _check_updates(args: GRPOConfig, settings: Settings) -> None:
+    window = args.gradient_accumulation_steps
+    if settings.task_weight_update == "minibatch" and args.steps_per_generation % window:
         raise ValueError(
             "`task_weight_update` must be 'batch' unless `steps_per_generation` is a multiple of "
-            f"`gradient_accumulation_steps`, got 'minibatch' with {settings.steps_per_generation} and {window}. "
-            f"Use 'batch'."
+            f"`gradient_accumulation_steps`, got 'minibatch' with {args.steps_per_generation} and {window}. Use "
+            "'batch'."
         )
-    # Optimizer steps after which a generation batch and an accumulation window end together.
-    between = math.lcm(micro_steps, window) // window
-    for switch, name in (("save_strategy", "save_steps"), ("eval_strategy", "eval_steps")):
-        steps = getattr(settings, name)
-        checkpoints = name == "save_steps" or str(getattr(settings.save_strategy, "value", "")) == "best"
-        if not checkpoints or getattr(settings, switch).value != "steps" or not steps:
-            continue
-        if steps < 1:  # a share of the run, which the host turns into steps
-            steps = math.ceil(steps * settings.max_steps) if settings.max_steps > 0 else steps
-        if between > 1 and (steps < 1 or steps % between):
-            higher = max(math.ceil(steps / between), 1) * between
-            raise ValueError(
-                f"`{name}` must be a multiple of the {between} optimizer steps between ends of generation batches, "
-                f"got {getattr(settings, name)}. A checkpoint inside a batch cannot be resumed exactly. Use {higher}."
-            )
+
+
+def _warn_of_weight_transfers(args: GRPOConfig, settings: Settings) -> None:
+    sleeps = args.use_vllm and args.vllm_mode == "colocate" and args.vllm_enable_sleep_mode
+    if sleeps and not settings.trains_everything:
+        logger.warning(
+            "`vllm_enable_sleep_mode` sends the weights to vLLM again for every refill round of a step, instead of "
+            "once per step. Set `vllm_enable_sleep_mode=False`, or bound the rounds with `max_resampling_rounds`."
+        )

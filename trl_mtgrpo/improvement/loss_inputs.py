@@ -13,6 +13,7 @@ from .surrogate import sequence_surrogate
 Inputs = dict[str, Any]
 
 # Row-wise entries, shuffled and split by TRL together with its own.
+SIGNAL = "batch_signal"  # the same value in every row
 TASK_IDS = "task_ids"  # -1 for rows that only fill the shape
 IS_MEASURED = "is_measured"
 BEFORE = "surrogate_before"  # objective under the policy at the start of the generation; NaN until it is known

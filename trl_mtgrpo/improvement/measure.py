@@ -1,15 +1,25 @@
 """How much an update improved each task: the clipped objective after minus before, measured with one forward."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..host.distributed import Ranks
 from .loss_inputs import BEFORE, IS_MEASURED, OLD_LOGPS, TASK_IDS, TRAINED_LOGPS, ClipRange, Inputs, loss_mask
 from .surrogate import sequence_surrogate
+
+
+class Shares(Protocol):
+    """What is asked of the processes of a run: their number, this one's share of rows, and sums over all."""
+
+    @property
+    def size(self) -> int: ...
+
+    def local(self, rows: Sequence[Any]) -> list[Any]: ...
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor: ...
 
 
 # From token ids, attention mask and completion length to per-token log-probabilities of the current policy.
@@ -49,7 +59,7 @@ class MeasuredChange(NamedTuple):
 def measure_change(
     micro_batches: Sequence[Inputs],
     forward: Forward,
-    ranks: Ranks,
+    ranks: Shares,
     num_tasks: int,
     clip: ClipRange,
     num_calls: int,
@@ -66,7 +76,7 @@ def measure_change(
             This rank's loss inputs, already trained.
         forward (`Callable`):
             Log-probabilities of the current policy.
-        ranks ([`Ranks`]):
+        ranks ([`Shares`]):
             The processes of the run.
         num_tasks (`int`):
             Number of tasks K.

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..sampling import RatioPreservingSampler, SimulationResult, StallDoctor, simulate
+from ..rollouts import SimulationResult, simulate
+from ..sampling import RatioPreservingSampler, StallDoctor
 
 
 Vector = NDArray[np.float64]

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ..rollouts.collector import CollectedBatch
+from ..rollouts import CollectedBatch
 from ..sampling import OUTCOMES
 from ..weighting.signals import mix_distance
 

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..host.config import MultiTaskGRPOConfig
-
 
 _MEANINGS = {
     "mt_grpo": "task weights follow weak and slowly improving tasks, and batches keep their mix after filtering",
@@ -24,14 +22,14 @@ _HEADING = "## Multi-task training"
 
 
 def multi_task_section(
-    settings: MultiTaskGRPOConfig, task_weights: Mapping[str, float], log_history: Sequence[Mapping[str, Any]]
+    settings: Mapping[str, Any], task_weights: Mapping[str, float], log_history: Sequence[Mapping[str, Any]]
 ) -> str:
     """
     The section about the tasks.
 
     Args:
-        settings ([`MultiTaskGRPOConfig`]):
-            The run's settings.
+        settings (`dict[str, Any]`):
+            What the run did, by name, with its `method`.
         task_weights (`dict[str, float]`):
             Weights at the end, by task name.
         log_history (`list[dict]`):
@@ -40,7 +38,7 @@ def multi_task_section(
     Returns:
         `str`: Markdown.
     """
-    method = settings.method or "mt_grpo"
+    method = settings["method"]
     lines = [
         _HEADING,
         "",
@@ -49,10 +47,7 @@ def multi_task_section(
         "",
         *_accuracy_table(task_weights, log_history),
         "",
-        f"Settings: `task_weighting={settings.task_weighting}`, "
-        f"`task_weight_tradeoff={settings.task_weight_tradeoff}`, "
-        f"`group_filter={settings.group_filter}`, `oversampling={settings.oversampling}`, "
-        f"`num_generations={settings.num_generations}`, `seed={settings.seed}`.",
+        f"Settings: {', '.join(f'`{name}={value}`' for name, value in settings.items() if name != 'method')}.",
         "",
         *_command(sys.argv),
         "",

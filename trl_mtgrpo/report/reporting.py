@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ..rollouts.collector import CollectedBatch
-from ..sampling import StallDoctor
+from ..rollouts import CollectedBatch, GroupFacts
+from ..sampling import BatchLedger, StallDoctor
 from ..sampling.accounting import format_ledger
 from ..state.run_state import MultiTaskState
 from ..tasks.failures import RewardFailure
@@ -70,6 +70,9 @@ class RunReporter:
                 f"{state.empty_steps} of them. {' '.join(diagnoses) or 'All groups were filtered.'} Check the reward "
                 "functions on a few completions, or choose prompts of another difficulty."
             )
+
+    def round(self, ledger: BatchLedger, found: GroupFacts) -> None:
+        """Looks at a round of generation."""
 
     def guard(self, before: NDArray[np.bool_], after: NDArray[np.bool_]) -> None:
         """Names tasks that the guard has begun to hold, and those that it has released."""

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..sampling.accounting import RolloutLedger
-from ..state.run_state import STATE_FILE, read_state_file
+from ..state.codec import from_json
+from ..state.state_file import STATE_FILE, read_state_file
 from .curves import Curve, carried_forward, smoothed
 
 
@@ -211,7 +212,7 @@ def read_run(folder: Path, label: str | None = None) -> Run:
     if (source / STATE_FILE).is_file():
         state = read_state_file(source / STATE_FILE).state
         tasks = tuple(state["task_names"])
-        groups, tokens = RolloutLedger.from_json(state["groups"]), RolloutLedger.from_json(state["tokens"])
+        groups, tokens = (from_json(RolloutLedger, state[unit]) for unit in ("groups", "tokens"))
     name = folder.resolve().name
     return Run(label or _SEED.sub("", name) or name, name, tasks, log, groups, tokens)
 

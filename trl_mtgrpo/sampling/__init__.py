@@ -9,8 +9,7 @@ from .filtering import OUTCOMES, advantage_is_zero, group_outcomes, has_mixed_co
 from .ledger import BatchLedger
 from .ratio_preserving import RatioPreservingSampler
 from .requests import RequestGoal, apportion, size_requests
-from .shares import shares_without_refill, unsolved_shares
-from .simulation import BatchSampler, SimulationResult, simulate
+from .shares import batch_shares, shares_without_refill, unsolved_shares
 from .stalls import StallDoctor, StallState
 from .streams import IndexStream
 
@@ -19,20 +18,24 @@ __all__ = [
     "OUTCOMES",
     "AcceptanceEstimate",
     "BatchLedger",
-    "BatchSampler",
     "IndexStream",
     "RatioPreservingSampler",
     "RequestGoal",
-    "SimulationResult",
     "StallDoctor",
     "StallState",
     "advantage_is_zero",
     "apportion",
+    "batch_shares",
     "group_outcomes",
     "has_mixed_correctness",
     "has_reward_variance",
     "shares_without_refill",
-    "simulate",
     "size_requests",
     "unsolved_shares",
 ]
+
+
+def __getattr__(name: str) -> None:
+    if name in ("BatchSampler", "SimulationResult", "simulate"):
+        raise ImportError(f"`trl_mtgrpo.sampling.{name}` is in `trl_mtgrpo.rollouts` now. Import it from there.")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

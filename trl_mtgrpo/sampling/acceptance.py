@@ -1,8 +1,6 @@
 """What is believed about each task's share of informative groups, and how sure that belief is."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -46,8 +44,8 @@ class AcceptanceEstimate:
     ```
     """
 
-    accepted: NDArray[np.float64]
-    filtered: NDArray[np.float64]
+    accepted: NDArray[np.float64] = field(metadata={"new_task": 0.0})
+    filtered: NDArray[np.float64] = field(metadata={"new_task": 0.0})
     window: float = 240.0
     surprise: float = 3.0
 
@@ -93,31 +91,6 @@ class AcceptanceEstimate:
             filtered=keep * self.filtered + (new - hits),
             window=self.window,
             surprise=self.surprise,
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """The estimate as lists and numbers."""
-        return {
-            "accepted": self.accepted.tolist(),
-            "filtered": self.filtered.tolist(),
-            "window": self.window,
-            "surprise": self.surprise,
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "AcceptanceEstimate":
-        """The estimate written by [`AcceptanceEstimate.to_json`]. Raises `ValueError` on other fields."""
-        expected = [field.name for field in fields(cls)]
-        if sorted(data) != sorted(expected):
-            raise ValueError(
-                f"`AcceptanceEstimate` must be read from the fields {sorted(expected)}, got {sorted(data)}. Load a "
-                "checkpoint written by this version."
-            )
-        return cls(
-            accepted=np.array(data["accepted"], dtype=np.float64),
-            filtered=np.array(data["filtered"], dtype=np.float64),
-            window=float(data["window"]),
-            surprise=float(data["surprise"]),
         )
 
     def _agreement(self, new: NDArray[np.float64], hits: NDArray[np.float64]) -> NDArray[np.float64]:

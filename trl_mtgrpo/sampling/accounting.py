@@ -1,7 +1,6 @@
 """Where every generated group went: generated = trained + carried + filtered + expired, in groups and tokens."""
 
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,19 +30,19 @@ class RolloutLedger:
         trained (`np.ndarray`):
             Groups in the loss, shape `(K,)`.
         filtered (`np.ndarray`):
-            Groups without a gradient by reason, shape `(K, 5)` in the order of `REASONS`.
+            Groups without a gradient by reason, shape `(K, len(REASONS))` in the order of `REASONS`.
         expired (`np.ndarray`):
             Accepted groups that grew too old, shape `(K,)`.
         carried_out (`np.ndarray`):
             Accepted groups kept for the next step, shape `(K,)`.
     """
 
-    carried_in: Counts
-    generated: Counts
-    trained: Counts
-    filtered: Counts
-    expired: Counts
-    carried_out: Counts
+    carried_in: Counts = field(metadata={"new_task": 0})
+    generated: Counts = field(metadata={"new_task": 0})
+    trained: Counts = field(metadata={"new_task": 0})
+    filtered: Counts = field(metadata={"new_task": 0})
+    expired: Counts = field(metadata={"new_task": 0})
+    carried_out: Counts = field(metadata={"new_task": 0})
 
     @classmethod
     def empty(cls, num_tasks: int) -> "RolloutLedger":
@@ -72,15 +71,6 @@ class RolloutLedger:
     def waste(self) -> float:
         """Generated per trained; 1.0 when nothing is wasted."""
         return float(self.generated.sum() / max(int(self.trained.sum()), 1))
-
-    def to_json(self) -> dict[str, Any]:
-        return {f.name: getattr(self, f.name).tolist() for f in fields(self)}
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "RolloutLedger":
-        ledger = {f.name: np.array(value[f.name], dtype=np.int64) for f in fields(cls)}
-        ledger["filtered"] = ledger["filtered"].reshape(-1, len(REASONS))
-        return cls(**ledger)
 
 
 def format_ledger(names: tuple[str, ...], groups: RolloutLedger, tokens: RolloutLedger) -> str:

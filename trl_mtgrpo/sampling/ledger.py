@@ -37,6 +37,65 @@ class BatchLedger:
     rounds: int = 0
     preserve_ratio: bool = True
 
+    @classmethod
+    def start(
+        cls, weights: ArrayLike, desired: ArrayLike, carried: ArrayLike | None = None, preserve_ratio: bool = True
+    ) -> "BatchLedger":
+        """
+        The ledger of a step in which nothing is generated yet: what a sampler's `open` returns.
+
+        Args:
+            weights (`numpy.ndarray` of shape `(K,)`):
+                Task weights z.
+            desired (`numpy.ndarray` of `int`, shape `(K,)`):
+                Groups that should train.
+            carried (`numpy.ndarray` of `int`, shape `(K,)`, *optional*):
+                Accepted groups kept from earlier steps.
+            preserve_ratio (`bool`, *optional*, defaults to `True`):
+                Whether each task has its own deficit, or only the batch as a whole.
+
+        Raises:
+            ValueError: If a count is negative or of another shape than `weights`.
+        """
+        shares = np.asarray(weights, dtype=np.float64)
+        none = np.zeros(shares.size, dtype=np.int64)
+        return cls(
+            weights=shares,
+            desired=as_counts("desired", desired, none),
+            carried=none if carried is None else as_counts("carried", carried, none),
+            generated=none,
+            accepted=none,
+            tokens=np.zeros(shares.size),
+            probes=none,
+            preserve_ratio=preserve_ratio,
+        )
+
+    def with_context(
+        self, probes: ArrayLike | None = None, tokens_per_group: ArrayLike | None = None
+    ) -> "BatchLedger":
+        """
+        The ledger with what the caller knows besides the weights, before the first round. Samplers may ignore it.
+
+        Args:
+            probes (`numpy.ndarray` of `int`, shape `(K,)`, *optional*):
+                Groups to try once beside the desired ones, as [`StallDoctor.probes`] asks for. Never refilled.
+            tokens_per_group (`numpy.ndarray` of shape `(K,)`, *optional*):
+                Expected tokens of a group, NaN where nothing is known, for a limit on tokens.
+
+        Raises:
+            ValueError: If a shape does not fit or a value is negative.
+        """
+        cost = self.tokens_per_group
+        if tokens_per_group is not None:
+            cost = np.array(tokens_per_group, dtype=np.float64)
+            if cost.shape != self.desired.shape or (cost < 0).any():
+                raise ValueError(
+                    f"`tokens_per_group` must be non-negative numbers of shape {self.desired.shape}, got "
+                    f"{cost.tolist()}. Pass one per task, NaN where nothing is known."
+                )
+        counts = self.probes if probes is None else as_counts("probes", probes, self.desired)
+        return replace(self, probes=counts, tokens_per_group=cost)
+
     @property
     def available(self) -> IntVector:
         """c, the groups that may train: carried and accepted."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .acceptance import AcceptanceEstimate, beta_parameters
-from .ledger import BatchLedger, as_counts
+from .ledger import BatchLedger
 from .requests import FloatVector, IntVector, RequestGoal, apportion, pooled, size_requests
 
 
@@ -135,14 +135,7 @@ class RatioPreservingSampler:
         if self.max_tokens is not None and not self.max_tokens > 0:
             raise ValueError(f"`max_tokens` must be positive, got {self.max_tokens}. Leave it out for no limit.")
 
-    def open(
-        self,
-        task_weights: ArrayLike,
-        rng: np.random.Generator,
-        carried: ArrayLike | None = None,
-        probes: ArrayLike | None = None,
-        tokens_per_group: ArrayLike | None = None,
-    ) -> BatchLedger:
+    def open(self, task_weights: ArrayLike, rng: np.random.Generator, carried: ArrayLike | None = None) -> BatchLedger:
         """
         The ledger of a new step, with its desired counts drawn (Algorithm 2, line 1).
 
@@ -153,10 +146,9 @@ class RatioPreservingSampler:
                 Source of the draw, the same on every rank.
             carried (`numpy.ndarray` of `int`, shape `(K,)`, *optional*):
                 Accepted groups kept from earlier steps; they count toward the deficits.
-            probes (`numpy.ndarray` of `int`, shape `(K,)`, *optional*):
-                Groups to try once beside the desired ones, as [`StallDoctor.probes`] asks for. Never refilled.
-            tokens_per_group (`numpy.ndarray` of shape `(K,)`, *optional*):
-                Expected tokens of a group, for `max_tokens`.
+
+        Returns:
+            [`BatchLedger`]: what the caller knows besides is added by [`BatchLedger.with_context`].
 
         Raises:
             ValueError: If `task_weights` are off the simplex, or a count is negative.
@@ -168,18 +160,8 @@ class RatioPreservingSampler:
                 "`TaskWeighting`."
             )
         weights = weights / weights.sum()
-        none = np.zeros(weights.size, dtype=np.int64)
-        return BatchLedger(
-            weights=weights,
-            desired=rng.multinomial(self.num_groups, weights).astype(np.int64),
-            carried=none if carried is None else as_counts("carried", carried, none),
-            generated=none,
-            accepted=none,
-            tokens=np.zeros(weights.size),
-            probes=none if probes is None else as_counts("probes", probes, none),
-            tokens_per_group=None if tokens_per_group is None else np.asarray(tokens_per_group, dtype=np.float64),
-            preserve_ratio=self.preserve_ratio,
-        )
+        desired = rng.multinomial(self.num_groups, weights).astype(np.int64)
+        return BatchLedger.start(weights, desired, carried, self.preserve_ratio)
 
     def plan(
         self, ledger: BatchLedger, acceptance: AcceptanceEstimate | ArrayLike, rng: np.random.Generator

@@ -1,9 +1,72 @@
 """From task weights to the shares of the batch that are drawn from."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from .acceptance import AcceptanceEstimate
+from .stalls import StallDoctor, StallState
+
+
+def batch_shares(
+    weights: NDArray[np.float64],
+    *,
+    unsolved: AcceptanceEstimate,
+    acceptance: AcceptanceEstimate,
+    held: NDArray[np.bool_] | None = None,
+    stalls: StallState | None = None,
+    doctor: StallDoctor | None = None,
+    discount: float = 1.0,
+) -> NDArray[np.float64]:
+    """
+    From the task weights and what is known of each task to the shares of the batch: the one place where a share is
+    decided, for training, simulation and forecasts.
+
+    In this order: solved groups shrink a task's share ([`unsolved_shares`]), a held task's filtered groups are not
+    made up for ([`shares_without_refill`]), a stalled task has no share ([`StallDoctor.adjust`]).
+
+    Args:
+        weights (`numpy.ndarray` of shape `(K,)`):
+            Task weights z, on the simplex.
+        unsolved ([`AcceptanceEstimate`]):
+            Decayed counts of groups that are unsolved (`accepted`) and solved (`filtered`).
+        acceptance ([`AcceptanceEstimate`]):
+            Believed acceptance 1 - ρ.
+        held (`numpy.ndarray` of `bool`, shape `(K,)`, *optional*):
+            Tasks that the plateau guard holds. None when not given.
+        stalls ([`StallState`], *optional*):
+            What is known of the tasks since their last accepted groups; needed with `doctor`.
+        doctor ([`StallDoctor`], *optional*):
+            Takes the share of stalled tasks. Left out where nothing is filtered.
+        discount (`float`, *optional*, defaults to `1.0`):
+            γ of [`unsolved_shares`]. 0 leaves the share of solved tasks as it is.
+
+    Returns:
+        `numpy.ndarray` of shape `(K,)`: shares on the simplex; `weights` as they are where nothing speaks against it.
+
+    Raises:
+        ValueError: If `doctor` is given without `stalls`.
+
+    Example:
+
+    ```python
+    >>> import numpy as np
+    >>> from trl_mtgrpo.sampling import AcceptanceEstimate, batch_shares
+    >>> none = AcceptanceEstimate.init(num_tasks=2)
+    >>> unsolved = none.update(np.array([8, 8]), np.array([8, 2]))
+    >>> batch_shares(np.array([0.5, 0.5]), unsolved=unsolved, acceptance=none).round(2).tolist()
+    [0.75, 0.25]
+
+    ```
+    """
+    if doctor is not None and stalls is None:
+        raise ValueError("`stalls` must be given with `doctor`, got None. Pass the state that the doctor updates.")
+    held = np.zeros(weights.size, dtype=np.bool_) if held is None else held
+    # A held task loses all that is filtered, in the second line, so that the first leaves its solved groups alone.
+    shares = unsolved_shares(weights, replace(unsolved, filtered=np.where(held, 0.0, unsolved.filtered)), discount)
+    shares = shares_without_refill(shares, held, acceptance)
+    return shares if doctor is None or stalls is None else doctor.adjust(shares, stalls)
 
 
 def unsolved_shares(

@@ -1,8 +1,7 @@
 """Which tasks yield nothing, why, and how little they are allowed to cost until they yield again."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +14,7 @@ ADVICE = {
     "failed": "No rollout is correct: give it easier prompts, more rollouts per prompt, or a warm start.",
     "constant": "Rewards do not differ within a prompt: check the reward function, or sample with more variety.",
     "unscored": "The reward function gives no scores: check that it can read the answers.",
+    "masked": "Nothing that it writes enters the loss: allow longer completions, or check the masks.",
 }
 
 
@@ -25,13 +25,13 @@ class StallState:
 
     Args:
         empty_steps (`numpy.ndarray` of `int`, shape `(K,)`): Steps in which it was generated and nothing was accepted.
-        outcomes (`numpy.ndarray` of `int`, shape `(K, 5)`): Groups by outcome, in the order of `OUTCOMES`.
+        outcomes (`numpy.ndarray` of `int`, shape `(K, len(OUTCOMES))`): Groups by outcome, in the order of `OUTCOMES`.
         stalled_steps (`numpy.ndarray` of `int`, shape `(K,)`): Steps since it was found stalled; 0 if it is not.
     """
 
-    empty_steps: NDArray[np.int64]
-    outcomes: NDArray[np.int64]
-    stalled_steps: NDArray[np.int64]
+    empty_steps: NDArray[np.int64] = field(metadata={"new_task": 0})
+    outcomes: NDArray[np.int64] = field(metadata={"new_task": 0})
+    stalled_steps: NDArray[np.int64] = field(metadata={"new_task": 0})
 
     @property
     def stalled(self) -> NDArray[np.bool_]:
@@ -39,24 +39,9 @@ class StallState:
         return self.stalled_steps > 0
 
     def causes(self) -> list[str | None]:
-        """Most frequent outcome of each stalled task: "solved", "failed", "constant" or "unscored"; else `None`."""
+        """Most frequent outcome of each stalled task, a name of `OUTCOMES`; `None` for the others."""
         names = [OUTCOMES[1 + int(row[1:].argmax())] for row in self.outcomes]
         return [name if stalled else None for name, stalled in zip(names, self.stalled, strict=True)]
-
-    def to_json(self) -> dict[str, Any]:
-        """The state as lists."""
-        return {field.name: getattr(self, field.name).tolist() for field in fields(self)}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "StallState":
-        """The state written by [`StallState.to_json`]. Raises `ValueError` on other fields."""
-        expected = [field.name for field in fields(cls)]
-        if sorted(data) != sorted(expected):
-            raise ValueError(
-                f"`StallState` must be read from the fields {sorted(expected)}, got {sorted(data)}. Load a checkpoint "
-                "written by this version."
-            )
-        return cls(**{name: np.array(data[name], dtype=np.int64) for name in expected})
 
 
 @dataclass(frozen=True)
@@ -88,7 +73,7 @@ class StallDoctor:
     >>> import numpy as np
     >>> from trl_mtgrpo.sampling import StallDoctor
     >>> doctor = StallDoctor(patience=1, min_groups=8)
-    >>> outcomes = np.array([[4, 2, 2, 0, 0], [0, 0, 8, 0, 0]])
+    >>> outcomes = np.array([[4, 2, 2, 0, 0, 0], [0, 0, 8, 0, 0, 0]])
     >>> state = doctor.update(outcomes, doctor.init(num_tasks=2))
     >>> state.causes(), doctor.adjust(np.array([0.5, 0.5]), state).tolist()
     ([None, 'failed'], [1.0, 0.0])
@@ -102,10 +87,10 @@ class StallDoctor:
     probe_groups: int = 2
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            if getattr(self, field.name) < 1:
+        for setting in fields(self):
+            if getattr(self, setting.name) < 1:
                 raise ValueError(
-                    f"`{field.name}` must be at least 1, got {getattr(self, field.name)}. Pass a positive number."
+                    f"`{setting.name}` must be at least 1, got {getattr(self, setting.name)}. Pass a positive number."
                 )
 
     def init(self, num_tasks: int) -> StallState:
@@ -118,7 +103,7 @@ class StallDoctor:
         The state after a step.
 
         Args:
-            outcomes (`numpy.ndarray` of `int`, shape `(K, 5)`):
+            outcomes (`numpy.ndarray` of `int`, shape `(K, len(OUTCOMES))`):
                 Groups generated in the step by outcome, in the order of `OUTCOMES`; the first column is the accepted.
         """
         accepted = outcomes[:, 0] > 0
@@ -135,7 +120,7 @@ class StallDoctor:
         return rest / total if total > 0 else weights
 
     def probes(self, state: StallState) -> NDArray[np.int64]:
-        """Groups to try in this step beside the desired ones, shape `(K,)`, for `RatioPreservingSampler.open`."""
+        """Groups to try in this step beside the desired ones, shape `(K,)`, for `BatchLedger.with_context`."""
         due = state.stalled & (state.stalled_steps % self.probe_interval == 0)
         return np.where(due & ~state.stalled.all(), self.probe_groups, 0)
 

@@ -1,192 +1,220 @@
-"""What a resumed run remembers, also when tasks were added, removed or moved since its checkpoint."""
+"""What a resumed run remembers, also when its tasks or its settings are others than those of the checkpoint."""
 
 import logging
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ..sampling import OUTCOMES, AcceptanceEstimate, StallState
-from ..sampling.accounting import REASONS, RolloutLedger
-from ..weighting import FixedWeighting, GuardState, TaskWeighting, WeightingState
-from ..weighting.signals import RewardAverage
-from .run_state import MultiTaskState, check_carried, check_num_rows, check_task_names, read_state
+from ..weighting import FixedWeighting, SelfEvolvingCurriculum, WeightingState
+from .branches import Lineage
+from .codec import from_json, to_json
+from .parts import WeightOwner, can_move
+from .run_state import MultiTaskState
+from .state_file import STATE_FILE, StateFile, StateFileError, read_state
+from .task_changes import change_tasks, changed_functions, changed_rows, expire, fitting
 
 
 logger = logging.getLogger(__name__)
 
+# Strategies whose state holds no logits, so that a state without owner is not theirs.
+_WITHOUT_LOGITS = (FixedWeighting.__name__, SelfEvolvingCurriculum.__name__)
+_WITH_MOMENTS = ("adam", "adamw")
 
-def resume_state(
-    path: Path,
-    names: tuple[str, ...],
-    num_rows: tuple[int, ...],
-    row: Callable[[int, int], dict[str, Any]],
-    weighting: TaskWeighting,
-    group_shape: tuple[int, int],
-    allow_task_changes: bool = False,
-) -> MultiTaskState:
+
+class Resumed(NamedTuple):
     """
-    The memory that a run continues with.
+    What a run goes on with.
+
+    Args:
+        state ([`MultiTaskState`]):
+            Its memory.
+        payload (`list[dict]`):
+            What the maker of carried groups stored of each that is still carried.
+        lineage (`tuple[Branch, ...]`):
+            The branches of the run up to the checkpoint, for [`begin_branch`].
+    """
+
+    state: MultiTaskState
+    payload: list[dict[str, Any]]
+    lineage: Lineage
+
+
+class ResumeSettings(Protocol):
+    """The settings that decide whether a resumed run is the uninterrupted one; all are TRL's."""
+
+    beta: float
+    sync_ref_model: bool
+    use_vllm: bool
+    save_only_model: bool
+    ignore_data_skip: bool
+
+
+def resume_state(path: Path, start: MultiTaskState, num_generations: int, allow_task_changes: bool = False) -> Resumed:
+    """
+    The memory that a run continues with. What is not as in the checkpoint is logged, one warning for each change.
 
     Args:
         path (`Path`):
             State file of the checkpoint.
-        names (`tuple[str, ...]`):
-            Names of the run's tasks in order.
-        num_rows (`tuple[int, ...]`):
-            Training rows of each of them.
-        row (`Callable`):
-            Finds a dataset row from task and index.
-        weighting ([`TaskWeighting`]):
-            The run's strategy. Fixed weights come from it and not from the checkpoint.
-        group_shape (`tuple[int, int]`):
-            Rollouts per prompt and reward columns, (G, F).
+        start ([`MultiTaskState`]):
+            What the run would start with: its tasks, their rows and functions, its strategy. Fixed weights come from
+            it and not from the checkpoint.
+        num_generations (`int`):
+            Rollouts per prompt (G) of the run. Carried groups of another size expire.
         allow_task_changes (`bool`, *optional*, defaults to `False`):
-            Whether the checkpoint may have other tasks or datasets of other sizes. Each change is logged.
+            Whether the checkpoint may have other tasks or other training rows.
 
     Returns:
-        [`MultiTaskState`]
+        [`Resumed`]
 
     Raises:
         StateFileError: if the file cannot be resumed from by this run.
     """
-    saved = read_state(path)
-    same = tuple(saved["task_names"]) == names and tuple(saved["num_rows"]) in ((), num_rows)
-    if allow_task_changes and not same:
-        # Carried groups expire, so nobody asks for their rows.
-        state, changes = change_tasks(MultiTaskState.from_json(saved, lambda task_id, index: {}), names, num_rows)
-        for change in changes:
-            logger.warning(f"{change} Set `allow_task_changes=False` to refuse such a resume.")
-    else:
-        check_task_names(saved["task_names"], names)
-        check_num_rows(names, saved["num_rows"], num_rows)
-        state = MultiTaskState.from_json(saved, row)
-        check_carried(state, *group_shape)
-    if isinstance(weighting, FixedWeighting):
-        state = replace(state, weighting=replace(weighting.init(len(names)), step=state.weighting.step))
-    return state
+    file = read_state(path)
+    state, anew, changes = _decode(file, start)
+    changes = [*file.notes, *changes]
+    if not allow_task_changes:
+        check_tasks(state, start)
+    changes += [
+        f"task '{name}' has {what}: it goes on at the same count of another order."
+        for name, what in changed_rows(state, start).items()
+    ]
+    changes += [f"task '{name}' is scored by {what}." for name, what in changed_functions(state, start).items()]
+    keep, why = fitting(state, start, num_generations)
+    state, sentence = expire(state, keep, why)
+    changes += [sentence] if sentence else []
+    state, sentences = change_tasks(state, start)
+    state = replace(state, owner=start.owner)
+    if anew:
+        state = replace(state, weighting=start.weighting)
+    elif start.owner.strategy == FixedWeighting.__name__:
+        state = replace(state, weighting=replace(start.weighting, step=state.weighting.step))
+    for change in changes + sentences:
+        logger.warning(change)
+    payload = [entry for entry, stays in zip(file.payload, keep, strict=True) if stays]
+    return Resumed(state, payload, file.lineage)
 
 
-def change_tasks(
-    state: MultiTaskState, names: Sequence[str], num_rows: Sequence[int] = ()
-) -> tuple[MultiTaskState, list[str]]:
+def check_tasks(saved: MultiTaskState, start: MultiTaskState) -> None:
     """
-    The memory of a run for another list of tasks, or for datasets of other sizes.
-
-    A task of both lists keeps everything that belongs to it: logit and moments, so that kept tasks keep their relative
-    weights, acceptance estimate, reward average, place in its data and totals. A new task starts at the mean logit of
-    the kept ones with nothing observed. Carried groups expire, because their rewards are columns of the old list
-    and their prompts rows of the old datasets.
+    Checks that a checkpoint is of the run's tasks, in their order, with their training rows. With other rows, every
+    later prompt of the task would be another one.
 
     Args:
-        state ([`MultiTaskState`]):
-            The memory.
-        names (`list[str]`):
-            Names of the run's tasks in order.
-        num_rows (`list[int]`, *optional*, defaults to `()`):
-            Training rows of each of them.
+        saved ([`MultiTaskState`]):
+            The state of a checkpoint.
+        start ([`MultiTaskState`]):
+            What the run would start with.
 
-    Returns:
-        `tuple`: the memory for `names`, and one sentence per change.
+    Raises:
+        StateFileError: showing both lists of names, or the first task that differs.
     """
-    old = {name: k for k, name in enumerate(state.task_names)}
-    source = np.array([old.get(name, -1) for name in names], dtype=np.int64)  # (K,)
-
-    def moved(values: NDArray[Any], new: Any) -> NDArray[Any]:
-        """Rows of `values` in the new order, `new` for tasks that had none."""
-        rows = np.full((len(names), *values.shape[1:]), new, dtype=values.dtype)
-        rows[source >= 0] = values[source[source >= 0]]
-        return rows
-
-    def mean(values: NDArray[np.float64]) -> float:
-        kept = values[source[source >= 0]]
-        return float(kept.mean()) if kept.size else 0.0
-
-    carried = np.bincount([group.task_id for group in state.carried], minlength=len(state.task_names))
-    carried_tokens = np.bincount(
-        [group.task_id for group in state.carried],
-        weights=[group.num_tokens for group in state.carried],
-        minlength=len(state.task_names),
-    ).astype(np.int64)
-
-    def ledger(total: RolloutLedger, expired: NDArray[np.int64]) -> RolloutLedger:
-        return RolloutLedger(
-            carried_in=moved(total.carried_in, 0),
-            generated=moved(total.generated, 0),
-            trained=moved(total.trained, 0),
-            filtered=moved(total.filtered, np.zeros(len(REASONS), dtype=np.int64)),
-            expired=moved(total.expired + expired, 0),
-            carried_out=moved(total.carried_out - expired, 0),
+    if saved.task_names != start.task_names:
+        raise StateFileError(
+            f"`tasks` must be those of the checkpoint {list(saved.task_names)}, got {list(start.task_names)}. Give "
+            "the same tasks in the same order, or set `allow_task_changes=True`."
+        )
+    for name, what in changed_rows(saved, start).items():
+        raise StateFileError(
+            f"`train_dataset` of task '{name}' must have the rows of the checkpoint, got {what}. Give the same "
+            "dataset, or set `allow_task_changes=True` to go on in another order."
         )
 
-    def estimate(old: AcceptanceEstimate) -> AcceptanceEstimate:
-        return replace(old, accepted=moved(old.accepted, 0.0), filtered=moved(old.filtered, 0.0))
 
-    weighting, guard, average = state.weighting, state.guard, state.reward_average
-    changed = replace(
-        state,
-        task_names=tuple(names),
-        weighting=WeightingState(
-            values=moved(weighting.values, mean(weighting.values)),
-            first_moment=moved(weighting.first_moment, 0.0),
-            second_moment=moved(weighting.second_moment, mean(weighting.second_moment)),
-            step=weighting.step,
-        ),
-        guard=GuardState(
-            held=moved(guard.held, False),
-            cap=moved(guard.cap, 1.0),
-            age=moved(guard.age, 0),
-            streak=moved(guard.streak, 0),
-            reward=moved(guard.reward, np.nan),
-            smoothed=moved(guard.smoothed, np.nan),
-            spread=moved(guard.spread, 0.0),
-            anchor=moved(guard.anchor, np.nan),
-            others=moved(guard.others, np.nan),
-        ),
-        acceptance=estimate(state.acceptance),
-        unsolved=estimate(state.unsolved),
-        stalls=StallState(
-            empty_steps=moved(state.stalls.empty_steps, 0),
-            outcomes=moved(state.stalls.outcomes, np.zeros(len(OUTCOMES), dtype=np.int64)),
-            stalled_steps=moved(state.stalls.stalled_steps, 0),
-        ),
-        reward_average=RewardAverage(
-            mass=moved(average.mass, 0.0),
-            weight=moved(average.weight, 0.0),
-            previous=moved(average.previous, np.nan),
-        ),
-        cursors=tuple(state.cursors[k] if k >= 0 else 0 for k in source.tolist()),
-        carried=(),
-        groups=ledger(state.groups, carried),
-        tokens=ledger(state.tokens, carried_tokens),
-        empty_steps=0,
-        num_rows=tuple(num_rows),
-    )
-    sizes = dict(zip(names, num_rows, strict=False))
-    return changed, _sentences(state, names, carried) + [
-        f"task '{name}' has {sizes[name]} rows instead of {before}: it goes on at the same count of another order."
-        for name, before in zip(state.task_names, state.num_rows, strict=False)
-        if sizes.get(name, before) != before
-    ]
+def resume_exceptions(args: ResumeSettings) -> list[str]:
+    """
+    Why a run that is resumed will not be the uninterrupted one, bit for bit.
+
+    Args:
+        args ([`~trl.GRPOConfig`]):
+            The run's settings.
+
+    Returns:
+        `list[str]`: one sentence per setting; empty where nothing is left out of a checkpoint.
+    """
+    exceptions = []
+    if args.sync_ref_model and args.beta != 0.0:
+        exceptions.append(
+            "`sync_ref_model=True`: the reference model is not in a checkpoint. A resumed run compares with the model "
+            "it is given until the next synchronisation. Set `sync_ref_model=False` for an exact resume."
+        )
+    if args.use_vllm:
+        exceptions.append(
+            "`use_vllm=True`: the random state of vLLM is not in a checkpoint. A resumed run draws other completions "
+            "from the same policy."
+        )
+    if args.save_only_model:
+        exceptions.append(
+            "`save_only_model=True`: the optimizer is not in a checkpoint. A resumed run starts it anew. Set "
+            "`save_only_model=False` for an exact resume."
+        )
+    if args.ignore_data_skip:
+        exceptions.append(
+            "`ignore_data_skip=True`: where the host's loader chooses the prompts, a resumed run starts its data "
+            "anew. Set `ignore_data_skip=False` for an exact resume."
+        )
+    return exceptions
 
 
-def _sentences(state: MultiTaskState, names: Sequence[str], carried: NDArray[np.int64]) -> list[str]:
-    sentences = [
-        f"task '{name}' is new: it starts at the mean weight logit of the kept tasks with nothing observed."
-        for name in names
-        if name not in state.task_names
-    ]
-    sentences += [
-        f"task '{name}' is removed after {state.groups.generated[k]} generated groups."
-        for k, name in enumerate(state.task_names)
-        if name not in names
-    ]
-    if carried.sum():
-        by_task = ", ".join(f"{carried[k]} of '{name}'" for k, name in enumerate(state.task_names) if carried[k])
-        sentences.append(f"{carried.sum()} carried groups expire ({by_task}).")
-    kept = [name for name in names if name in state.task_names]
-    sentences.append(f"tasks {kept} keep their relative weights, estimates, places in the data and totals.")
-    return sentences
+def _decode(file: StateFile, start: MultiTaskState) -> tuple[MultiTaskState, bool, list[str]]:
+    """The state of a checkpoint, whether its weights start anew, and what is to be said of them."""
+    saved, own = from_json(WeightOwner, file.state["owner"]), start.owner
+    names = tuple(file.state["task_names"])
+    # What every list of tasks can be made from, where the weights are replaced in the end.
+    nothing = WeightingState.zeros(len(names))
+    if not _is_own(saved, start):
+        state = _read({**file.state, "weighting": to_json(nothing)}, WeightingState)
+        return (
+            state,
+            True,
+            [
+                f"the checkpoint's task weights are those of {saved.strategy or 'a strategy with logits'}, the run's "
+                f"are those of {own.strategy}: they start anew, and everything else is kept. Resume with the strategy "
+                "of the checkpoint to keep them."
+            ],
+        )
+    state = _read(file.state, type(start.weighting))
+    memory = state.weighting
+    if isinstance(memory, WeightingState):
+        if own.strategy != FixedWeighting.__name__ and _is_of_another_optimizer(saved, own, memory):
+            return (
+                replace(state, weighting=replace(nothing, values=memory.values)),
+                False,
+                [
+                    f"`task_weight_optimizer` is {own.optimizer!r} instead of {saved.optimizer or 'another'!r}: its "
+                    "moments and its step start anew, and the task weights are kept."
+                ],
+            )
+    elif names != start.task_names and not can_move(memory, len(names)):
+        return (
+            replace(state, weighting=nothing),
+            True,
+            [
+                f"{type(memory).__name__} does not say what a new task gets: the task weights start anew. Declare its "
+                "fields with `field(metadata={'new_task': value})` to keep them."
+            ],
+        )
+    return state, False, []
+
+
+def _read(data: dict[str, Any], memory: type) -> MultiTaskState:
+    try:
+        return from_json(MultiTaskState, data, weighting=memory)
+    except ValueError as error:
+        raise StateFileError(
+            f"`{STATE_FILE}` must hold what this run remembers, got other contents: {error} Resume with the code that "
+            "wrote it, or start anew."
+        ) from error
+
+
+def _is_own(saved: WeightOwner, start: MultiTaskState) -> bool:
+    if saved.strategy:
+        return saved.strategy == start.owner.strategy
+    return type(start.weighting) is WeightingState and start.owner.strategy not in _WITHOUT_LOGITS
+
+
+def _is_of_another_optimizer(saved: WeightOwner, own: WeightOwner, memory: WeightingState) -> bool:
+    if saved.strategy:
+        return saved.optimizer != own.optimizer
+    # Logits that moved without moments are of plain descent, and the other way round.
+    return bool(memory.values.any()) and bool(memory.second_moment.any()) != (own.optimizer in _WITH_MOMENTS)

@@ -58,6 +58,10 @@ class RewardFailures:
         return failures
 
 
+class ProgramFailure(Exception):
+    """Raised by a program that cannot go on; the rollout gets the task's `failure_reward`."""
+
+
 class RewardError(RuntimeError):
     """A reward function failed; raised on every rank together."""
 

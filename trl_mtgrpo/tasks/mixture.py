@@ -1,10 +1,8 @@
-"""Decides how tasks look to the trainer: one order, one index of rows, one list of rewards with a column for each.
+"""Decides how tasks look to the trainer: one order, one list of reward functions, one scoring.
 
 Task k is the task at position k of the mixture, everywhere.
 """
 
-import math
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -13,15 +11,24 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from torch import nn
 
+from .checks import check_mixture_options, checked_tasks, refuse_unbuilt
+from .columns import RewardColumns
 from .failures import RewardFailures
-from .prompts import kind_name, rows_by_task
-from .rewards import AsyncTaskReward, RewardFunc, TaskReward, function_name, is_async
+from .judges import BoundRows, TaskJudge
+from .names import by_name, close_names
+from .prompts import rows_by_task
+from .rewards import RewardFunc
+from .rows import HostRows, TaskRow, read_places, read_rows, task_row
+from .scoring import Scoring, TaskScoring
 from .task import AnyReward, Task
+
+
+Split = Literal["train", "eval"]
 
 
 class TaskMixture:
     """
-    Tasks in a fixed order, as the trainer sees them: rows, rewards and measures.
+    Tasks in a fixed order, as the trainer sees them: rows, reward functions and scoring.
 
     Args:
         tasks (`Sequence[Task]`):
@@ -39,18 +46,12 @@ class TaskMixture:
             The tasks.
         names (`tuple[str, ...]`):
             Their names.
-        columns (`tuple[str, ...]`):
-            Union of the columns of all tasks.
-        reward_funcs (`list`):
-            All rewards of all tasks, each answering `None` for rows of other tasks; reward models as they were given.
-            `F` of them.
-        reward_weights (`list[float]`):
-            Their weights, 0.0 for outcome functions. Shape `(F,)`.
-        column_task (`NDArray[np.int64]`):
-            The task that each reward belongs to, shape `(F,)`. Reward models score every row: the columns they fill
-            for other tasks' rows are to be ignored.
-        outcome_column (`NDArray[np.int64]`):
-            Position of each task's outcome function among the rewards, -1 for none, shape `(K,)`.
+        scoring ([`Scoring`]):
+            From what the functions give to rewards and successes.
+        function_names (`tuple[str, ...]`):
+            Names under which rewards are logged, one per column.
+        weights (`list[float]`):
+            TRL's weight of each column, 0.0 for outcome functions.
         failures (`RewardFailures`):
             What went wrong in reward functions on this rank.
 
@@ -65,67 +66,60 @@ class TaskMixture:
         timeout: float | None = None,
         qualified_names: bool = True,
     ) -> None:
-        self.tasks = tuple(tasks)
-        _check_mixture(self.tasks, on_error, timeout)
+        self.tasks = checked_tasks(tasks)
+        check_mixture_options(on_error, timeout)
+        refuse_unbuilt(self.tasks)
         self.names = tuple(task.name for task in self.tasks)
-        self.columns = tuple(dict.fromkeys(column for task in self.tasks for column in task.columns))
         self.failures = RewardFailures()
-        self.reward_funcs: list[AnyReward] = []
-        self.reward_weights: list[float] = []
-        column_task: list[int] = []
-        self.outcome_column = np.full(len(self.tasks), -1, dtype=np.int64)
-        taken: set[str] = set()
-        for task_id, task in enumerate(self.tasks):
-            foreign = frozenset(self.columns) - {"task", *task.columns}
-            for function, weight, source in task.sources():
-                if source == "outcome_func":
-                    self.outcome_column[task_id] = len(self.reward_funcs)
-                if not isinstance(function, str | nn.Module):
-                    name = function_name(function)
-                    name = _distinct(f"{task.name}/{name}" if qualified_names else name, taken)
-                    function = (AsyncTaskReward if is_async(function) else TaskReward)(
-                        function,
-                        task.name,
-                        task_id,
-                        name,
-                        self.failures,
-                        source=source,
-                        foreign_columns=foreign,
-                        on_error=on_error,
-                        timeout=timeout,
-                    )
-                self.reward_funcs.append(function)
-                self.reward_weights.append(weight)
-                column_task.append(task_id)
-        self.column_task = np.asarray(column_task, dtype=np.int64)
+        self._columns = RewardColumns(self.tasks, self.failures, on_error, timeout, qualified_names)
+        self._bound = BoundRows()
+        self.function_names = self._columns.names
+        self.weights = list(self._columns.weights)
+        self.scoring = Scoring(
+            tuple(
+                TaskScoring(
+                    name=task.name,
+                    columns=self._columns.of_task[k],
+                    weights=tuple(weight for _, weight, _ in task.sources()),
+                    outcome=len(task.sources()) - 1 if task.outcome_func is not None else None,
+                    threshold=task.success_threshold,
+                    reward_range=task.reward_range,
+                )
+                for k, task in enumerate(self.tasks)
+            ),
+            num_columns=len(self.function_names),
+        )
 
     @classmethod
     def from_dataset(
         cls,
         dataset: Dataset,
         reward_funcs: Mapping[str, AnyReward | Sequence[AnyReward]],
-        eval_dataset: Dataset | None = None,
-        success_threshold: float | Mapping[str, float] | None = None,
-        reward_range: tuple[float, float] | Mapping[str, tuple[float, float]] = (0.0, 1.0),
-        outcome_func: Mapping[str, RewardFunc] | None = None,
+        eval_dataset: Dataset | Mapping[str, Dataset] | None = None,
+        success_threshold: float | Mapping[str, float | None] | None = None,
+        reward_range: tuple[float, float] | Mapping[str, tuple[float, float] | None] = (0.0, 1.0),
+        outcome_func: RewardFunc | Mapping[str, RewardFunc | None] | None = None,
         **options: Any,
     ) -> "TaskMixture":
         """
         One task per name in the column `task` of a dataset.
+
+        The column stays among the columns that reward functions get. Every dict by task name has exactly the names of
+        the tasks as its keys; `None` in it stands for a task without.
 
         Args:
             dataset ([`~datasets.Dataset`]):
                 Rows of all tasks with the columns `prompt` and `task`.
             reward_funcs (`Mapping`):
                 From task name to its function or functions. Its order is the order of the tasks.
-            eval_dataset ([`~datasets.Dataset`], *optional*):
-                Evaluation rows with the same two columns; a task may be absent from it.
+            eval_dataset ([`~datasets.Dataset`] or `Mapping[str, Dataset]`, *optional*):
+                Evaluation rows with the same two columns, or one set per task name; a task may be absent.
             success_threshold (`float` or `Mapping[str, float]`, *optional*):
                 See [`Task`]; one value for all tasks, or one per name.
             reward_range (`tuple[float, float]` or `Mapping`, *optional*, defaults to `(0.0, 1.0)`):
                 See [`Task`]; one value for all tasks, or one per name.
-            outcome_func (`Mapping[str, Callable]`, *optional*):
-                See [`Task`]; one per name.
+            outcome_func (`Callable` or `Mapping[str, Callable]`, *optional*):
+                See [`Task`]; one function for all tasks, or one per name.
             **options:
                 Passed to [`TaskMixture`].
 
@@ -133,7 +127,7 @@ class TaskMixture:
             [`TaskMixture`]: the tasks in the order of `reward_funcs`.
 
         Raises:
-            `ValueError`: when the names in the data and in `reward_funcs` differ.
+            `ValueError` or `TypeError`: when the names in the data and in the dicts differ.
 
         Example:
 
@@ -145,24 +139,27 @@ class TaskMixture:
         ('sum', 'letters')
         ```
         """
-        rows = rows_by_task(dataset, "train_dataset", tuple(reward_funcs), must_cover=True)
-        eval_rows = {}
-        if eval_dataset is not None:
-            eval_rows = rows_by_task(eval_dataset, "eval_dataset", tuple(reward_funcs), must_cover=False)
+        if not isinstance(reward_funcs, Mapping) or not reward_funcs:
+            raise TypeError(
+                "`reward_funcs` must be a dict from task name to reward function(s) for a dataset with a column "
+                f"'task', got {reward_funcs!r}. Write `{{'<task>': <function>, ...}}`."
+            )
+        names = tuple(reward_funcs)
+        rows = rows_by_task(dataset, "train_dataset", names, must_cover=True)
+        eval_sets = _by_task(eval_dataset, names)
+        thresholds = by_name(success_threshold, names, "success_threshold")
+        ranges = by_name(reward_range, names, "reward_range")
+        outcomes = by_name(outcome_func, names, "outcome_func")
         return cls(
             [
                 Task(
                     name,
-                    dataset.select(rows[name]).remove_columns("task"),
+                    dataset.select(rows[name]),
                     functions,
-                    eval_dataset=(
-                        eval_dataset.select(eval_rows[name]).remove_columns("task")
-                        if eval_dataset is not None and name in eval_rows
-                        else None
-                    ),
-                    success_threshold=_one_of(success_threshold, name),
-                    reward_range=_one_of(reward_range, name),
-                    outcome_func=_one_of(outcome_func, name),
+                    eval_dataset=eval_sets.get(name),
+                    success_threshold=thresholds[name],
+                    reward_range=(0.0, 1.0) if ranges[name] is None else ranges[name],
+                    outcome_func=outcomes[name],
                 )
                 for name, functions in reward_funcs.items()
             ],
@@ -179,26 +176,65 @@ class TaskMixture:
         """Whether prompts are lists of messages."""
         return self.tasks[0].is_conversational
 
-    def row(self, task_id: int, index: int, split: Literal["train", "eval"] = "train") -> dict[str, Any]:
+    @property
+    def functions(self) -> list[AnyReward]:
+        """TRL's `reward_funcs`, one per column: functions answer `None` for rows of other tasks. A new list."""
+        return list(self._columns.functions)
+
+    def check_signatures(self, may_add_columns: bool = False) -> None:
         """
-        One row as the trainer feeds it to generation and rewards.
+        Check that every function can be called with the rows of its task.
+
+        Args:
+            may_add_columns (`bool`, *optional*, defaults to `False`):
+                Whether a `rollout_func` may add columns to the rows.
+
+        Raises:
+            `ValueError`: when a function asks for a column that nothing can add, or does not take what it is given.
+        """
+        for task in self.tasks:
+            task.check_signatures(may_add_columns)
+
+    def row(self, task_id: int, row: int, split: Split = "train") -> TaskRow:
+        """
+        One row of one task.
 
         Args:
             task_id (`int`):
                 Position of the task.
-            index (`int`):
+            row (`int`):
                 Row of its dataset.
             split (`str`, *optional*, defaults to `"train"`):
                 `"train"` or `"eval"`.
 
         Returns:
-            `dict`: every column of the mixture, `None` where the task has none, with the task's name under `task` and
-            its position under `task_id`.
+            [`TaskRow`]: with the task's own columns only.
         """
-        row: dict[str, Any] = dict.fromkeys(self.columns) | self._dataset(task_id, split)[int(index)]
-        return row | {"task": self.names[task_id], "task_id": int(task_id)}
+        return self.rows([(task_id, row)], split)[0]
 
-    def num_rows(self, split: Literal["train", "eval"] = "train") -> NDArray[np.int64]:
+    def rows(self, places: Sequence[tuple[int, int]], split: Split = "train") -> list[TaskRow]:
+        """
+        Rows of several tasks. A task's rows are read together, so that a transform sees them as one batch.
+
+        Args:
+            places (`list[tuple[int, int]]`):
+                Task and row of each.
+            split (`str`, *optional*, defaults to `"train"`):
+                `"train"` or `"eval"`.
+
+        Returns:
+            `list[TaskRow]`: in the order of `places`.
+        """
+        datasets = self._datasets(split)
+        for task_id, _ in places:
+            if datasets[task_id] is None:
+                raise ValueError(
+                    f"`split` must be 'train' for task '{self.names[task_id]}', got {split!r}. Give the task an "
+                    "`eval_dataset` to evaluate it."
+                )
+        return read_places(datasets, places)
+
+    def num_rows(self, split: Split = "train") -> NDArray[np.int64]:
         """
         Rows per task.
 
@@ -209,149 +245,133 @@ class TaskMixture:
         Returns:
             `NDArray[np.int64]`: shape `(K,)`.
         """
-        datasets = [task.train_dataset if split == "train" else task.eval_dataset for task in self.tasks]
-        return np.asarray([0 if dataset is None else len(dataset) for dataset in datasets], dtype=np.int64)
+        counts = [0 if dataset is None else len(dataset) for dataset in self._datasets(split)]
+        return np.asarray(counts, dtype=np.int64)
 
-    def index_dataset(self, split: Literal["train", "eval"] = "train") -> Dataset | None:
+    def host_dataset(self, split: Split = "train") -> Dataset | None:
         """
-        A dataset that names every row of every task, for a host that only needs to count and shuffle.
+        The rows of all tasks as one dataset of the host's copies, task after task.
 
-        The tasks' own datasets are not concatenated, because their columns may have types that do not agree. The
-        trainer expands `task_id` and `row` with [`TaskMixture.row`]; the prompt here is an empty one of the right
-        kind.
+        The tasks' own datasets are not concatenated, because their columns need not agree.
 
         Args:
             split (`str`, *optional*, defaults to `"train"`):
                 `"train"` or `"eval"`.
 
         Returns:
-            [`~datasets.Dataset`] or `None`: columns `prompt`, `task_id` and `row`, task after task, or `None` when no
-            task has such rows.
+            [`~datasets.Dataset`] or `None`: its rows are made by [`TaskRow.for_host`] when they are read; `None` when
+            no task has such rows.
         """
-        counts = self.num_rows(split)
-        if counts.sum() == 0:
+        rows = HostRows(self._datasets(split))
+        if not len(rows):
             return None
-        empty = [{"role": "user", "content": ""}] if self.prompt_is_conversational else ""
-        return Dataset.from_dict(
-            {
-                "prompt": [empty] * int(counts.sum()),
-                "task_id": np.repeat(np.arange(self.num_tasks), counts),
-                "row": np.concatenate([np.arange(count) for count in counts]),
-            }
-        )
+        return Dataset.from_dict({"prompt": range(len(rows))}).with_transform(rows)
 
-    def task_rewards(self, rewards: NDArray[np.floating], task_ids: NDArray[np.integer]) -> NDArray[np.float64]:
+    def evaluation_row(self, row: Mapping[str, Any]) -> TaskRow:
         """
-        The reward each completion trains on.
+        The task's row behind a row that the host evaluates.
 
         Args:
-            rewards (`NDArray`):
-                Values of all rewards, `NaN` where not scored, shape `(N, F)`. Columns of other tasks are ignored.
-            task_ids (`NDArray`):
-                Task of each row, shape `(N,)`.
+            row (`dict[str, Any]`):
+                The host's copy of a row, or a row of a dataset of the user's own. With several tasks its column `task`
+                names the task; with one task every column is the user's.
 
         Returns:
-            `NDArray[np.float64]`: weighted sum over the task's own rewards, shape `(N,)`; `NaN` where none scored the
-            row.
+            [`TaskRow`]
+
+        Raises:
+            `ValueError`: when the row's task is unknown.
         """
-        outcomes = np.isin(np.arange(len(self.column_task)), self.outcome_column)
-        own = (self.column_task[None, :] == np.asarray(task_ids)[:, None]) & ~outcomes[None, :]  # (N, F)
-        scored = own & ~np.isnan(rewards)
-        values = np.where(scored, np.asarray(rewards, dtype=np.float64), 0.0) @ np.asarray(self.reward_weights)
-        return np.where(scored.any(axis=1), values, np.nan)
-
-    def correctness(self, rewards: NDArray[np.floating], task_ids: NDArray[np.integer]) -> NDArray[np.float64]:
-        """
-        What each completion counts for when tasks are compared, between 0 and 1.
-
-        Args:
-            rewards (`NDArray`):
-                As for [`TaskMixture.task_rewards`], shape `(N, F)`.
-            task_ids (`NDArray`):
-                Task of each row, shape `(N,)`.
-
-        Returns:
-            `NDArray[np.float64]`: shape `(N,)`. 1 or 0 for tasks with an outcome function or a threshold, otherwise
-            the reward mapped from the task's range to 0..1; `NaN` where not scored.
-        """
-        task_ids = np.asarray(task_ids)
-        summed = self.task_rewards(rewards, task_ids)
-        result = np.full(len(task_ids), np.nan)
-        for task_id in np.unique(task_ids):
-            task, mine = self.tasks[task_id], task_ids == task_id
-            values = summed[mine]
-            if self.outcome_column[task_id] >= 0:
-                result[mine] = rewards[mine, self.outcome_column[task_id]]
-            elif task.success_threshold is not None:
-                # Rewards arrive in single precision, where 0.9 is a little less than 0.9.
-                reached = values >= task.success_threshold - 1e-6 * max(1.0, abs(task.success_threshold))
-                result[mine] = np.where(np.isnan(values), np.nan, reached)
-            else:
-                low, high = task.reward_range
-                scaled = (values - low) / (high - low)
-                # A single task is compared with no other, so its units favour nobody.
-                if self.num_tasks > 1 and np.any((scaled < -1e-6) | (scaled > 1 + 1e-6)):
-                    warnings.warn(
-                        f"rewards of task '{task.name}' leave its `reward_range` {task.reward_range} and are cut to "
-                        "it. Give the task the range its rewards really have, or a `success_threshold`.",
-                        stacklevel=2,
-                    )
-                result[mine] = np.clip(scaled, 0.0, 1.0)
-        return result
-
-    def has_outcome(self) -> NDArray[np.bool_]:
-        """
-        Which tasks say of each completion whether it is correct.
-
-        Returns:
-            `NDArray[np.bool_]`: `True` for tasks with a threshold or an outcome function, shape `(K,)`.
-        """
-        thresholds = np.asarray([task.success_threshold is not None for task in self.tasks], dtype=bool)
-        return thresholds | (self.outcome_column >= 0)
-
-    def _dataset(self, task_id: int, split: Literal["train", "eval"]) -> Dataset:
-        task = self.tasks[task_id]
-        dataset = task.train_dataset if split == "train" else task.eval_dataset
-        if dataset is None:
+        found = task_row(row)
+        if found is not None:
+            return found
+        if self.num_tasks == 1:
+            return TaskRow(0, -1, row)
+        name = row.get("task")
+        if name not in self.names:
             raise ValueError(
-                f"`split` must be 'train' for task '{task.name}', got {split!r}. Give the task an `eval_dataset` to "
-                "evaluate it."
+                f"`eval_dataset` must have names of tasks in its column 'task', got {name!r} beside the tasks "
+                f"{list(self.names)}.{close_names([name], self.names)} Correct the names, or filter the rows out."
             )
-        return dataset
+        return TaskRow(self.names.index(name), -1, row)
+
+    def check_evaluation(self, dataset: Any) -> None:
+        """
+        Check, on every rank alike, that each row of an evaluation set belongs to a task.
+
+        Args:
+            dataset ([`~datasets.Dataset`]):
+                What is to be evaluated; streams are checked row by row while they are read.
+
+        Raises:
+            `ValueError`: when rows of several tasks come without the names of theirs.
+        """
+        if self.num_tasks == 1 or not isinstance(dataset, Dataset):
+            return
+        if len(dataset) and task_row(read_rows(dataset, [0])[0]) is None:
+            rows_by_task(dataset, "eval_dataset", self.names, must_cover=False)
+
+    def bind(self, rows: Sequence[TaskRow]) -> None:
+        """
+        Tell the reward models which rows the next call of the host's `_calculate_rewards` is about.
+
+        Args:
+            rows (`list[TaskRow]`):
+                This rank's rows.
+        """
+        self._bound.bind(rows)
+
+    def wrap_models(self, reward_funcs: list[Any]) -> None:
+        """
+        Make each reward model score the rows of its own tasks only.
+
+        To be called when TRL has loaded and prepared its reward functions. With a single task every row is the
+        model's, and nothing changes.
+
+        Args:
+            reward_funcs (`list`):
+                The trainer's `reward_funcs`; changed in place.
+        """
+        if self.num_tasks == 1:
+            return
+        for column, task_ids in enumerate(self._columns.tasks_of_column):
+            model = reward_funcs[column]
+            if isinstance(model, nn.Module) and not isinstance(model, TaskJudge):
+                reward_funcs[column] = TaskJudge(model, task_ids, self._bound)
+
+    def processing_classes(self, given: Any) -> list[Any] | None:
+        """
+        TRL's `reward_processing_classes` out of what the user gave.
+
+        Args:
+            given (`Any` or `list`, *optional*):
+                One per function of `reward_funcs`, task after task in the order in which the user listed them;
+                outcome functions do not count. A single one is for the only reward model.
+
+        Returns:
+            `list` or `None`: one per column.
+
+        Raises:
+            `ValueError`: when there are more or fewer than functions, or two for a shared model.
+        """
+        return None if given is None else self._columns.processing_classes(given)
+
+    def _datasets(self, split: Split) -> list[Dataset | None]:
+        return [task.train_dataset if split == "train" else task.eval_dataset for task in self.tasks]
 
 
-def _check_mixture(tasks: tuple[Task, ...], on_error: str, timeout: float | None) -> None:
-    if not tasks or not all(isinstance(task, Task) for task in tasks):
+def _by_task(dataset: Dataset | Mapping[str, Dataset] | None, names: tuple[str, ...]) -> Mapping[str, Dataset]:
+    """Evaluation rows by task name."""
+    if dataset is None:
+        return {}
+    if not isinstance(dataset, Mapping):
+        rows = rows_by_task(dataset, "eval_dataset", names, must_cover=False)
+        return {name: dataset.select(rows[name]) for name in names if name in rows}
+    unknown = sorted(set(dataset) - set(names))
+    if unknown:
         raise ValueError(
-            f"`tasks` must be a list of at least one `Task`, got {list(tasks)!r}. Build them with `Task`."
+            f"`eval_dataset` must have names of tasks as its keys, got {unknown} beside the tasks {list(names)}."
+            f"{close_names(unknown, names)} Rename them; other sets can be given to `trainer.evaluate`, with a column "
+            "'task'."
         )
-    names = [task.name for task in tasks]
-    if len(set(names)) != len(names):
-        repeated = sorted({name for name in names if names.count(name) > 1})
-        raise ValueError(f"`tasks` must have distinct names, got {repeated} more than once. Rename one of each.")
-    kinds = {task.name: task.is_conversational for task in tasks}
-    if len(set(kinds.values())) > 1:
-        raise ValueError(
-            "`tasks` must all have prompts of one kind, got "
-            + ", ".join(f"{kind_name(kind)} in '{name}'" for name, kind in kinds.items())
-            + ". Convert the prompts of one kind with `dataset.map`."
-        )
-    if on_error not in ("raise", "drop"):
-        raise ValueError(f"`reward_on_error` must be 'raise' or 'drop', got {on_error!r}. Use 'raise' when in doubt.")
-    if timeout is not None and not 0 < timeout < math.inf:
-        raise ValueError(
-            f"`reward_timeout` must be a positive number of seconds, got {timeout}. Use None for no limit."
-        )
-
-
-def _one_of(value: Any, name: str) -> Any:
-    return value.get(name) if isinstance(value, Mapping) else value
-
-
-def _distinct(name: str, taken: set[str]) -> str:
-    candidate, count = name, 1
-    while candidate in taken:
-        count += 1
-        candidate = f"{name}_{count}"
-    taken.add(candidate)
-    return candidate
+    return dataset

@@ -1,26 +1,18 @@
 """Decides whether a dataset can be trained on: rows that can be drawn by position, each with a prompt of one kind."""
 
-import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 
+from .names import close_names
+from .rows import read_rows
 
-# TRL passes these to every reward function itself, or the mixture adds them.
-_RESERVED_COLUMNS = (
-    "task_id",
-    "prompts",
-    "completions",
-    "completion",
-    "completion_ids",
-    "trainer_state",
-    "log_extra",
-    "log_metric",
-    "environments",
-)
+
+# TRL passes these to every reward function itself. (Columns called `completion` or `completion_ids` it leaves out.)
+_RESERVED_COLUMNS = ("prompts", "completions", "trainer_state", "log_extra", "log_metric", "environments")
 
 
 def is_conversational(dataset: Any, argument: str, task: str) -> bool:
@@ -42,26 +34,27 @@ def is_conversational(dataset: Any, argument: str, task: str) -> bool:
         `TypeError` or `ValueError`: when the dataset cannot be trained on.
     """
     owner = f"`{argument}` of task '{task}'"
-    if not isinstance(dataset, Dataset):
-        raise TypeError(
-            f"{owner} must be a `datasets.Dataset`, got {type(dataset).__name__}. Rows are drawn by position, so turn "
-            "a stream into one with `Dataset.from_list(list(stream.take(n)))`."
-        )
+    check_dataset(dataset, owner)
     if len(dataset) == 0:
         raise ValueError(f"{owner} must have at least one row, got 0. Check the filter or split that made it.")
-    if "prompt" not in dataset.column_names:
+    made = makes_columns(dataset)
+    columns = list(read_rows(dataset, [0])[0]) if made else visible_columns(dataset)
+    if "prompt" not in columns:
         raise ValueError(
-            f"{owner} must have a column 'prompt', got {dataset.column_names}. Rename one with "
+            f"{owner} must have a column 'prompt', got {columns}. Rename one with "
             "`dataset.rename_column('question', 'prompt')`."
         )
-    reserved = [column for column in dataset.column_names if column in _RESERVED_COLUMNS]
+    reserved = [column for column in columns if column in _RESERVED_COLUMNS]
     if reserved:
         raise ValueError(
             f"{owner} must not have columns that the trainer passes to reward functions itself, got {reserved}. "
             "Rename them with `dataset.rename_column`."
         )
-    if dataset.format["type"] == "custom":  # made when it is read, so only a sample is looked at
-        return _kinds_of([dataset[0]["prompt"]], owner)
+    first = read_rows(dataset, [0])[0]["prompt"]
+    if made:  # when they are read, so only a sample is looked at
+        return _kinds_of([first], owner)
+    if first is not None and not isinstance(first, str | list):
+        _kinds_of([first], f"{owner} in the format '{dataset.format['type']}'")
     kinds = set()
     for start, table in _tables(dataset):
         column = table.column("prompt")
@@ -127,23 +120,28 @@ def rows_by_task(dataset: Any, argument: str, names: tuple[str, ...], must_cover
     Raises:
         `ValueError`: when the names in the data are not the known ones.
     """
-    if not isinstance(dataset, Dataset) or "task" not in dataset.column_names:
-        got = dataset.column_names if isinstance(dataset, Dataset) else type(dataset).__name__
+    check_dataset(dataset, f"`{argument}`")
+    if "task" not in dataset.column_names and not makes_columns(dataset):
         raise ValueError(
-            f"`{argument}` must be a `datasets.Dataset` with a column 'task' when `reward_funcs` is a dict, got "
-            f"{got}. Add the column, or build the tasks with `Task(...)`."
+            f"`{argument}` must have a column 'task' that names the task of each row, got {dataset.column_names}. Add "
+            "the column, or build the tasks with `Task(...)`."
         )
     rows: dict[str, list[int]] = {}
-    for row, name in enumerate(dataset["task"]):
+    for row, name in enumerate(_column(dataset, "task")):
         rows.setdefault(name, []).append(row)
     unknown = [name for name in rows if name not in names]
     unused = [name for name in names if name not in rows] if must_cover else []
-    if unknown or unused:
-        close = {str(name): difflib.get_close_matches(str(name), names, n=1) for name in unknown}
-        hints = "".join(f" Did you mean '{m[0]}' where it says '{name}'?" for name, m in close.items() if m)
+    if unused:
         raise ValueError(
-            f"`reward_funcs` must have exactly the task names of `{argument}`, got functions for {sorted(names)} and "
-            f"rows for {sorted(map(str, rows))}.{hints} Add the missing functions or rows, or filter the others out."
+            f"`reward_funcs` must have exactly the task names of `{argument}`, got {unused} without rows beside rows "
+            f"for {sorted(map(str, rows))}.{close_names(unused, [str(name) for name in rows])} Correct the names in "
+            "the dict, or leave these tasks out of it."
+        )
+    if unknown:
+        raise ValueError(
+            f"`{argument}` must have names of tasks in its column 'task', got {sorted(map(str, unknown))} beside the "
+            f"tasks {list(names)}.{close_names(unknown, names)} Add their functions to `reward_funcs`, or filter the "
+            "rows out."
         )
     return rows
 
@@ -151,3 +149,45 @@ def rows_by_task(dataset: Any, argument: str, names: tuple[str, ...], must_cover
 def kind_name(conversational: bool) -> str:
     """What to call prompts of a kind, in error messages."""
     return "lists of messages" if conversational else "text"
+
+
+def check_dataset(dataset: Any, owner: str) -> None:
+    """
+    Check that something is rows that can be drawn by position.
+
+    Args:
+        dataset (`Any`):
+            What the user gave.
+        owner (`str`):
+            What holds it, for error messages.
+
+    Raises:
+        `TypeError`: when it is anything but a [`~datasets.Dataset`].
+    """
+    if isinstance(dataset, Dataset):
+        return
+    expected = f"{owner} must be a `datasets.Dataset`, got {type(dataset).__name__}"
+    if isinstance(dataset, Mapping):
+        first = next(iter(dataset), "train")
+        raise TypeError(f"{expected} with the splits {list(dataset)}. Name one of them: `dataset[{first!r}]`.")
+    raise TypeError(
+        f"{expected}. Rows are drawn by position, so turn a stream into one with "
+        "`Dataset.from_list(list(stream.take(n)))`."
+    )
+
+
+def makes_columns(dataset: Dataset) -> bool:
+    """Whether a dataset makes its rows when they are read, with columns that only the rows show."""
+    return dataset.format["type"] == "custom"
+
+
+def visible_columns(dataset: Dataset) -> list[str]:
+    """Columns that the rows of a dataset have, in its format."""
+    shown = dataset.format
+    return list(dataset.column_names if shown["output_all_columns"] else shown["columns"])
+
+
+def _column(dataset: Dataset, name: str) -> Iterator[Any]:
+    if name not in dataset.column_names:
+        return (read_rows(dataset, [row])[0][name] for row in range(len(dataset)))
+    return iter(dataset.with_format(None)[name])

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 from .failures import RewardError, RewardFailure, RewardFailures, describe_failures
+from .logged import LoggedValues
+from .rows import HOST_COLUMNS, KEY, TaskRow
 from .time_limit import RewardTimeout, call_within
 
 
@@ -27,20 +29,31 @@ __all__ = [
     "describe_failures",
     "function_name",
     "is_async",
-    "merge_rows",
 ]
 
 RewardFunc = Callable[..., Any]
 
+# What the host passes to every reward function besides the columns, and columns that it never passes.
+PASSED = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
+DROPPED = ("prompt", "completion", "completion_ids")
+
+# Names of the host's copy that are no fields of a `rollout_func`.
+_OF_THE_HOST = frozenset({*PASSED, "environments", "environment", *HOST_COLUMNS, KEY})
 _FLOAT32_MAX = 3.4028234e38  # TRL keeps rewards in single precision
+
+
+class _UnevenColumns(Exception):
+    """Rows of one task that do not have the same columns."""
 
 
 class TaskReward:
     """
     One reward function of one task, in TRL's calling convention for the whole batch.
 
-    It calls the function with the rows and columns of its own task only and answers `None` for the others; with no row
-    of its own the function is not called. What the function logs with `log_extra` is spread over the whole batch.
+    It calls the function with the rows of its own task only and answers `None` for the others; with no row of its own
+    the function is not called. The function gets what TRL would give it were its task alone: the columns of its own
+    rows (those of the first one, as in TRL), fields that a `rollout_func` returned, and TRL's own arguments. What it
+    logs with `log_extra` is spread over the whole batch.
 
     Args:
         func (`Callable`):
@@ -49,7 +62,7 @@ class TaskReward:
         task (`str`):
             Name of the task.
         task_id (`int`):
-            Its position in the mixture, compared with the column `task_id` of the batch.
+            Its position in the mixture.
         name (`str`):
             Name under which TRL logs this reward; unique in the mixture.
         failures (`RewardFailures`):
@@ -57,8 +70,6 @@ class TaskReward:
         source (`str`, *optional*, defaults to `"reward_funcs"`):
             The argument of [`Task`] that the function came from, for error messages. `"outcome_func"` allows only
             `True`, `False`, 0 and 1.
-        foreign_columns (`frozenset[str]`, *optional*, defaults to `frozenset()`):
-            Columns that other tasks brought into the mixture; not passed on.
         on_error (`str`, *optional*, defaults to `"raise"`):
             `"raise"` records a fatal failure, `"drop"` one that leaves the rows unscored.
         timeout (`float`, *optional*):
@@ -73,57 +84,73 @@ class TaskReward:
         name: str,
         failures: RewardFailures,
         source: Literal["reward_funcs", "outcome_func"] = "reward_funcs",
-        foreign_columns: frozenset[str] = frozenset(),
         on_error: Literal["raise", "drop"] = "raise",
         timeout: float | None = None,
     ) -> None:
         self.__name__ = name
         self.func, self.task, self.task_id, self.failures = func, task, task_id, failures
-        self.source, self.foreign_columns, self.on_error, self.timeout = source, foreign_columns, on_error, timeout
+        self.source, self.on_error, self.timeout = source, on_error, timeout
 
-    def __call__(self, prompts: list[Any], task_id: list[int], **kwargs: Any) -> list[float | None]:
+    # `/`: a column may have any name, `self` included.
+    def __call__(self, /, **arguments: Any) -> list[float | None]:
         """
         Score the rows of this task.
 
         Args:
-            prompts (`list`):
-                The prompts of the whole local batch, `N` of them.
-            task_id (`list[int]`):
-                The task of each row, shape `(N,)`.
-            **kwargs:
-                Everything else TRL passes: columns and completions as lists of length `N`, and single values.
+            **arguments:
+                What TRL passes for a batch of `N` rows: `prompts`, `completions` and `completion_ids`, a list of
+                [`TaskRow`] under `KEY`, fields of a `rollout_func`, and single values.
 
         Returns:
             `list[float | None]`: one value per row, shape `(N,)`; `None` for rows of other tasks and unscored rows.
         """
-        rows = self._own_rows(task_id)
+        rows = self._own_rows(arguments)
         if not rows:
-            return [None] * len(prompts)
-        own = self._own_arguments(rows, dict(kwargs, prompts=prompts, task_id=task_id))
+            return [None] * len(arguments["prompts"])
         try:
-            result = call_within(self.timeout, _called, reward_func=self.func, arguments=own)
+            own = self._own_arguments(rows, arguments)
+            result = call_within(self.timeout, lambda: _as_list(self.func(**own)))
         except RewardTimeout:
-            return self._timed_out(rows, len(prompts))
+            return self._timed_out(rows, arguments)
+        except _UnevenColumns as error:
+            self._record(rows, "exception", str(error))
+            return [None] * len(arguments["prompts"])
         except Exception as error:  # user code may raise anything; raised again on every rank together
-            return self._failed(rows, len(prompts), error)
-        return self._checked(result, rows, prompts)
+            return self._failed(rows, arguments, error)
+        return self._checked(result, rows, arguments)
 
-    def _own_rows(self, task_id: list[int]) -> list[int]:
-        return [row for row, task in enumerate(task_id) if task == self.task_id]
+    def _own_rows(self, arguments: dict[str, Any]) -> list[int]:
+        return [i for i, row in enumerate(arguments[KEY]) if row.task_id == self.task_id]
 
     def _own_arguments(self, rows: list[int], arguments: dict[str, Any]) -> dict[str, Any]:
         num_rows = len(arguments["prompts"])
-        own: dict[str, Any] = {
-            key: [value[row] for row in rows] if isinstance(value, list) and len(value) == num_rows else value
-            for key, value in arguments.items()
-            if key not in self.foreign_columns
-        }
-        log_extra = own.get("log_extra")
-        if callable(log_extra):
-            own["log_extra"] = functools.partial(_log_spread, log_extra, rows, num_rows)
-        return own
 
-    def _checked(self, result: Any, rows: list[int], prompts: list[Any]) -> list[float | None]:
+        def cut(value: Any) -> Any:
+            return [value[i] for i in rows] if isinstance(value, list) and len(value) == num_rows else value
+
+        own = self._columns([arguments[KEY][i] for i in rows])
+        own |= {name: cut(value) for name, value in arguments.items() if name not in _OF_THE_HOST}
+        passed = {name: arguments[name] for name in (*PASSED, "environments") if name in arguments}
+        for name in ("prompts", "completions", "completion_ids", "environments"):
+            if name in passed:
+                passed[name] = cut(passed[name])
+        if "log_extra" in passed:
+            passed["log_extra"] = functools.partial(_log_spread, passed["log_extra"], rows, num_rows)
+        return own | passed
+
+    def _columns(self, own: list[TaskRow]) -> dict[str, list[Any]]:
+        names = [name for name in own[0].columns if name not in DROPPED]
+        for row in own:
+            missing = [name for name in names if name not in row.columns]
+            if missing:
+                raise _UnevenColumns(
+                    f"Rows of task '{self.task}' must have the same columns within a batch, got no {missing} in row "
+                    f"{row.row}, which the batch's first row has. Let the transform or `rollout_func` make it for all."
+                )
+        return {name: [row.columns[name] for row in own] for name in names}
+
+    def _checked(self, result: Any, rows: list[int], arguments: dict[str, Any]) -> list[float | None]:
+        prompts = arguments["prompts"]
         rewards: list[float | None] = [None] * len(prompts)
         expected = f"`{self.source}` of task '{self.task}' must return"
         if not isinstance(result, list) or len(result) != len(rows):
@@ -144,22 +171,22 @@ class TaskReward:
                 self._record([row], "result", message)
         return rewards
 
-    def _failed(self, rows: list[int], num_rows: int, error: Exception) -> list[float | None]:
+    def _failed(self, rows: list[int], arguments: dict[str, Any], error: Exception) -> list[float | None]:
         message = (
             f"`{self.source}` of task '{self.task}' must not raise, got {type(error).__name__}: {str(error)[:200]} "
             f"from '{self.__name__}' on {_rows_text(rows)}. Handle the case in the function, or leave such rows "
             f'unscored with `reward_on_error="drop"`.'
         )
         self._record(rows, "exception", message, "".join(traceback.format_exception(error, limit=-8)))
-        return [None] * num_rows
+        return [None] * len(arguments["prompts"])
 
-    def _timed_out(self, rows: list[int], num_rows: int) -> list[float | None]:
+    def _timed_out(self, rows: list[int], arguments: dict[str, Any]) -> list[float | None]:
         message = (
             f"`{self.source}` of task '{self.task}' must return within {self.timeout} seconds, got no result from "
             f"'{self.__name__}' on {_rows_text(rows)}. Bound the work per completion, or raise `reward_timeout`."
         )
         self._record(rows, "timeout", message)
-        return [None] * num_rows
+        return [None] * len(arguments["prompts"])
 
     def _record(
         self, rows: list[int], reason: Literal["exception", "timeout", "result"], message: str, details: str = ""
@@ -171,39 +198,24 @@ class TaskReward:
 class AsyncTaskReward(TaskReward):
     """A [`TaskReward`] around an async function; TRL runs all of them concurrently."""
 
-    async def __call__(  # type: ignore[override]
-        self, prompts: list[Any], task_id: list[int], **kwargs: Any
-    ) -> list[float | None]:
+    async def __call__(self, /, **arguments: Any) -> list[float | None]:  # type: ignore[override]
         """The same as [`TaskReward.__call__`], awaited."""
-        rows = self._own_rows(task_id)
+        rows = self._own_rows(arguments)
         if not rows:
-            return [None] * len(prompts)
-        own = self._own_arguments(rows, dict(kwargs, prompts=prompts, task_id=task_id))
+            return [None] * len(arguments["prompts"])
         deadline = asyncio.timeout(self.timeout)
         try:
+            own = self._own_arguments(rows, arguments)
             async with deadline:
                 result = _as_list(await self.func(**own))
+        except _UnevenColumns as error:
+            self._record(rows, "exception", str(error))
+            return [None] * len(arguments["prompts"])
         except Exception as error:  # user code may raise anything; raised again on every rank together
             if deadline.expired() and isinstance(error, TimeoutError):
-                return self._timed_out(rows, len(prompts))
-            return self._failed(rows, len(prompts), error)
-        return self._checked(result, rows, prompts)
-
-
-def merge_rows(first: Sequence[Any], second: Sequence[Any]) -> list[Any]:
-    """
-    One log column out of two that several tasks wrote for the same batch.
-
-    Args:
-        first (`Sequence`):
-            Values, `None` for rows of other tasks.
-        second (`Sequence`):
-            Values of the same length; they win where both are given.
-
-    Returns:
-        `list`: the merged column.
-    """
-    return [old if new is None else new for old, new in zip(first, second, strict=True)]
+                return self._timed_out(rows, arguments)
+            return self._failed(rows, arguments, error)
+        return self._checked(result, rows, arguments)
 
 
 def is_async(func: RewardFunc) -> bool:
@@ -238,27 +250,20 @@ def function_name(func: RewardFunc) -> str:
     return str(getattr(func, "__name__", type(func).__name__))
 
 
-def _called(reward_func: RewardFunc, arguments: dict[str, Any]) -> Any:
-    return _as_list(reward_func(**arguments))
-
-
 def _as_list(result: Any) -> Any:
     # Inside the guarded call, because a lazy result runs user code while it is read.
     return list(result) if isinstance(result, Iterable) and not isinstance(result, str | bytes) else result
 
 
 def _log_spread(
-    log_extra: Callable[[str, list[Any]], None], rows: list[int], num_rows: int, column: str, values: list[Any]
+    log_extra: Callable[[str, list[Any]], None], rows: Sequence[int], num_rows: int, column: str, values: Sequence[Any]
 ) -> None:
     if len(values) != len(rows):
         raise ValueError(
             f"`log_extra` must get one value per completion, got {len(values)} values of '{column}' for {len(rows)} "
             "rows. Pass a list as long as `completions`."
         )
-    spread: list[Any] = [None] * num_rows
-    for row, value in zip(rows, values, strict=True):
-        spread[row] = value
-    log_extra(column, spread)
+    log_extra(column, LoggedValues(rows, values, num_rows))
 
 
 def _as_number(value: Any) -> float | None:

@@ -119,7 +119,9 @@ class Scoring:
             success[mine] = np.where(np.isnan(summed), np.nan, self._success(own, summed, task))
         return Scores(reward, success, parts)
 
-    def host_values(self, parts: NDArray[np.float32], task_ids: NDArray[np.int64]) -> NDArray[np.float32]:
+    def host_values(
+        self, parts: NDArray[np.float32], task_ids: NDArray[np.int64], reward: NDArray[np.float64]
+    ) -> NDArray[np.float32]:
         """
         The matrix that the host aggregates rewards from: the inverse of [`Scoring.score`].
 
@@ -128,6 +130,8 @@ class Scoring:
                 As in [`Scores`].
             task_ids (`numpy.ndarray` of shape `(N,)`):
                 Task of each row.
+            reward (`numpy.ndarray` of shape `(N,)`):
+                As in [`Scores`].
 
         Returns:
             `numpy.ndarray` of shape `(N, num_columns)`: NaN in the columns of other tasks and in rows without reward,
@@ -136,9 +140,8 @@ class Scoring:
         values = np.full((len(task_ids), self.num_columns), np.nan, dtype=np.float32)
         for k in np.unique(task_ids):
             task, mine = self.tasks[k], task_ids == k
-            own = parts[mine, : len(task.columns)]
-            scored = ~np.isnan(_weighted(own, task))
-            values[np.ix_(mine, task.columns)] = np.where(scored[:, None], own, np.nan)
+            scored = ~np.isnan(reward[mine])[:, None]
+            values[np.ix_(mine, task.columns)] = np.where(scored, parts[mine, : len(task.columns)], np.nan)
         return values
 
     def _success(

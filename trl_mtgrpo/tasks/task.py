@@ -1,15 +1,19 @@
 """What a task is: name, data and rewards bound in one checked value."""
 
-import math
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from datasets import Dataset
 from torch import nn
 
+from .failures import ProgramFailure
+from .names import as_number
 from .prompts import is_conversational, kind_name
 from .rewards import RewardFunc
+from .signatures import check_signature
+from .task_options import check_options
 
 
 AnyReward = RewardFunc | str | nn.Module
@@ -24,11 +28,13 @@ class Task:
         name (`str`):
             Name under which the task is logged. No slash, because metrics are called `tasks/<name>/...`.
         train_dataset ([`~datasets.Dataset`]):
-            Rows with a column `prompt`, all plain strings or all lists of messages. Other columns reach the reward
-            functions.
+            Rows with a column `prompt`, all plain strings or all lists of messages. The reward functions get the other
+            columns, as in TRL: `completion` and `completion_ids` are left out. `None` for an environment that owns its
+            data; see `num_rows`.
         reward_funcs (`Callable`, `str`, [`~torch.nn.Module`] or a sequence of them):
             One or several rewards in TRL's convention. A function, sync or async, is called with this task's rows and
-            columns only; a string or a module is a reward model.
+            columns only; a string or a module is a reward model, which several tasks may share. May be left out with
+            an environment that has `get_reward`.
         eval_dataset ([`~datasets.Dataset`], *optional*):
             Rows held out for evaluation.
         success_threshold (`float`, *optional*):
@@ -41,41 +47,79 @@ class Task:
             One weight per function, all 1.0 by default.
         outcome_func (`Callable`, *optional*):
             A function like a reward function that returns whether each completion is correct, as `True`, `False`, 1, 0
-            or `None`. It is measured and never trained on. Takes the place of `success_threshold`.
+            or `None` where that is not known. It is measured and never trained on. Takes the place of
+            `success_threshold`.
+        max_completion_length (`int`, *optional*):
+            Most tokens of a completion, no more than the run's. By default the run's.
+        tools (`Sequence[Callable]`, *optional*, defaults to `()`):
+            Functions, sync or async, that the model may call, with types and a docstring as in TRL.
+        environment_factory (`Callable`, *optional*):
+            Makes an environment in TRL's convention: `reset(**row)` may return an observation, public methods are
+            tools, `get_reward` may give the reward. One is made per concurrent rollout. `reset` must be a function of
+            its row, so that a run resumes exactly.
+        num_rows (`int`, *optional*):
+            Rows of a task whose environment owns its data (`train_dataset=None`); `reset` gets the row's number as
+            `seed`.
+        max_environments (`int`, *optional*):
+            Most environments of this task that exist at a time. By default as many as a generate call has rows.
+        tool_timeout (`float`, *optional*):
+            Seconds that one call of a tool may take. No limit by default.
+        program (`Callable`, *optional*):
+            A program of several calls, `program(example, call) -> output`, with `call(module, prompt) -> str` as the
+            only way to the model. The reward functions get `outputs`, `traces` and `failed`, one per rollout.
+        module_rewards (`Mapping[str, Callable]`, *optional*):
+            By module of the program, a reward that is added for this module's rows only.
+        trainable_modules (`Sequence[str]`, *optional*):
+            Modules of the program that are trained; all of them by default.
+        failure_reward (`float`, *optional*, defaults to `0.0`):
+            Reward of a rollout in which the program raised one of `failure_exceptions`.
+        format_failure_reward (`float`, *optional*, defaults to `-1.0`):
+            Reward of a rollout that ended because an answer could not be parsed.
+        failure_exceptions (`tuple[type[Exception], ...]`, *optional*, defaults to `(ProgramFailure,)`):
+            What the program may raise to end a rollout. Anything else stops the run.
 
     Raises:
         `ValueError` or `TypeError`: when an argument is not as described.
     """
 
     name: str
-    train_dataset: Dataset
-    reward_funcs: AnyReward | Sequence[AnyReward]
+    train_dataset: Dataset | None
+    reward_funcs: AnyReward | Sequence[AnyReward] = ()
     eval_dataset: Dataset | None = None
     success_threshold: float | None = None
     reward_range: tuple[float, float] = (0.0, 1.0)
     reward_weights: Sequence[float] | None = None
     outcome_func: RewardFunc | None = None
-    _is_conversational: bool = field(init=False, repr=False, default=False)
+    max_completion_length: int | None = None
+    tools: Sequence[Callable[..., Any]] = ()
+    environment_factory: Callable[[], Any] | None = None
+    num_rows: int | None = None
+    max_environments: int | None = None
+    tool_timeout: float | None = None
+    program: Callable[..., Any] | None = None
+    module_rewards: Mapping[str, RewardFunc] | None = None
+    trainable_modules: Sequence[str] | None = None
+    failure_reward: float = 0.0
+    format_failure_reward: float = -1.0
+    failure_exceptions: tuple[type[Exception], ...] = (ProgramFailure,)
+    _is_conversational: bool = field(init=False, repr=False, default=True)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.strip() or "/" in self.name:
+            example = self.name.replace("/", "-").strip() if isinstance(self.name, str) else ""
             raise ValueError(
-                f"`name` must be text without a slash, got {self.name!r}. It becomes part of the metrics' names: use "
-                "something like 'countdown-easy'."
+                f"`name` must be text without a slash, got {self.name!r}. It becomes part of the metrics' names: "
+                f"rename the task, to {example or 'countdown-easy'!r} for example."
             )
-        given = self.reward_funcs
-        several = isinstance(given, Sequence) and not isinstance(given, str)
-        object.__setattr__(self, "reward_funcs", tuple(given) if several else (given,))  # type: ignore[arg-type]
+        check_options(self)
+        self._set("reward_funcs", _several(self.reward_funcs))
+        self._set("tools", tuple(self.tools))
         self._check_rewards()
         self._check_measures()
-        kind = is_conversational(self.train_dataset, "train_dataset", self.name)
-        object.__setattr__(self, "_is_conversational", kind)
-        if self.eval_dataset is not None and kind != is_conversational(self.eval_dataset, "eval_dataset", self.name):
-            raise ValueError(
-                f"`eval_dataset` of task '{self.name}' must have prompts like those of `train_dataset`, got "
-                f"{kind_name(not self.is_conversational)} against {kind_name(self.is_conversational)}. Convert one "
-                "of the two with `dataset.map`."
-            )
+        self._check_data()
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
 
     @property
     def is_conversational(self) -> bool:
@@ -83,10 +127,37 @@ class Task:
         return self._is_conversational
 
     @property
-    def columns(self) -> tuple[str, ...]:
-        """Names of all columns of the training and evaluation rows, in the order in which they appear."""
-        evaluation = self.eval_dataset.column_names if self.eval_dataset is not None else []
-        return tuple(dict.fromkeys([*self.train_dataset.column_names, *evaluation]))
+    def splits(self) -> dict[Literal["train_dataset", "eval_dataset"], Dataset]:
+        """The task's datasets by the argument that holds them."""
+        given: dict[Literal["train_dataset", "eval_dataset"], Dataset | None]
+        given = {"train_dataset": self.train_dataset, "eval_dataset": self.eval_dataset}
+        return {name: dataset for name, dataset in given.items() if dataset is not None}
+
+    def check_signatures(self, may_add_columns: bool = False) -> None:
+        """
+        Check that every function can be called with the rows of both splits.
+
+        Args:
+            may_add_columns (`bool`, *optional*, defaults to `False`):
+                Whether a `rollout_func` may add columns to the rows.
+
+        Raises:
+            `ValueError`: when a function asks for a column that nothing can add, or does not take what it is given.
+        """
+        if self.program is not None:  # whose functions get other arguments
+            return
+        for split, dataset in self.splits.items():
+            for function, _, source in self.sources():
+                if not isinstance(function, str | nn.Module):
+                    check_signature(
+                        function,
+                        self.name,
+                        source,
+                        split,
+                        dataset,
+                        may_add_columns=may_add_columns or self.environment_factory is not None,
+                        has_environments=self.environment_factory is not None,
+                    )
 
     def sources(self) -> list[tuple[AnyReward, float, Literal["reward_funcs", "outcome_func"]]]:
         """
@@ -108,21 +179,31 @@ class Task:
     def _check_rewards(self) -> None:
         functions = self.reward_funcs
         assert isinstance(functions, tuple)
-        for function in functions or (None,):
+        factory = self.environment_factory
+        # What a function makes is known only when it is called.
+        rewards_itself = hasattr(factory, "get_reward") if isinstance(factory, type) else factory is not None
+        for function in functions or (() if rewards_itself else (None,)):
             if not callable(function) and not isinstance(function, str):
                 raise TypeError(
                     f"`reward_funcs` of task '{self.name}' must be functions or reward models, got {function!r}. Pass "
                     "at least one function `f(prompts, completions, **columns)` that returns a list of numbers."
                 )
-        if self.reward_weights is None:
-            object.__setattr__(self, "reward_weights", (1.0,) * len(functions))
-        weights = tuple(float(weight) for weight in self.reward_weights)  # type: ignore[union-attr]
-        if len(weights) != len(functions) or not all(math.isfinite(weight) for weight in weights):
+        models = [function for function in functions if isinstance(function, str | nn.Module)]
+        if any(
+            first is second or (isinstance(first, str) and first == second)
+            for first, second in itertools.combinations(models, 2)
+        ):
+            raise ValueError(
+                f"`reward_funcs` of task '{self.name}' must have each reward model once, got {len(functions)} "
+                "functions with one twice. Give it a larger weight instead."
+            )
+        weights = _numbers((1.0,) * len(functions) if self.reward_weights is None else self.reward_weights)
+        if weights is None or len(weights) != len(functions):
             raise ValueError(
                 f"`reward_weights` of task '{self.name}' must hold one finite number per function, got "
-                f"{list(weights)} for {len(functions)} functions. Leave it out to weight all functions with 1."
+                f"{self.reward_weights!r} for {len(functions)} functions. Leave it out to weight all functions with 1."
             )
-        object.__setattr__(self, "reward_weights", weights)
+        self._set("reward_weights", weights)
         outcome = self.outcome_func
         if outcome is not None and (not callable(outcome) or isinstance(outcome, nn.Module)):
             raise TypeError(
@@ -131,20 +212,48 @@ class Task:
             )
 
     def _check_measures(self) -> None:
-        threshold = self.success_threshold
-        if threshold is not None and not math.isfinite(threshold):
+        given = self.success_threshold
+        threshold = None if given is None else as_number(given)
+        if given is not None and threshold is None:
             raise ValueError(
-                f"`success_threshold` of task '{self.name}' must be a finite number, got {threshold}. Leave it out to "
+                f"`success_threshold` of task '{self.name}' must be a finite number, got {given!r}. Leave it out to "
                 "measure the task by its mean reward."
             )
+        self._set("success_threshold", threshold)
         if threshold is not None and self.outcome_func is not None:
             raise ValueError(
                 f"`success_threshold` of task '{self.name}' must be left out together with `outcome_func`, got "
                 f"{threshold}. Keep the one that says what correct means."
             )
-        bounds = tuple(self.reward_range)
-        if len(bounds) != 2 or not all(math.isfinite(bound) for bound in bounds) or not bounds[0] < bounds[1]:
+        bounds = _numbers(self.reward_range)
+        if bounds is None or len(bounds) != 2 or not bounds[0] < bounds[1]:
             raise ValueError(
                 f"`reward_range` of task '{self.name}' must be two finite numbers in increasing order, got "
-                f"{self.reward_range}. Give the least and the greatest reward a completion can get."
+                f"{self.reward_range!r}. Give the least and the greatest reward a completion can get."
             )
+        self._set("reward_range", bounds)
+
+    def _check_data(self) -> None:
+        if self.train_dataset is None and self.environment_factory is not None and self.num_rows is not None:
+            return
+        kind = is_conversational(self.train_dataset, "train_dataset", self.name)
+        self._set("_is_conversational", kind)
+        if self.eval_dataset is not None and kind != is_conversational(self.eval_dataset, "eval_dataset", self.name):
+            raise ValueError(
+                f"`eval_dataset` of task '{self.name}' must have prompts like those of `train_dataset`, got "
+                f"{kind_name(not self.is_conversational)} against {kind_name(self.is_conversational)}. Convert one "
+                "of the two with `dataset.map`."
+            )
+
+
+def _several(given: Any) -> tuple[Any, ...]:
+    return tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
+
+
+def _numbers(given: Any) -> tuple[float, ...] | None:
+    """Finite numbers out of a sequence or an array of them; `None` for anything else."""
+    values = given.tolist() if callable(getattr(given, "tolist", None)) else given
+    if not isinstance(values, Sequence) or isinstance(values, str):
+        return None
+    numbers = [as_number(value) for value in values]
+    return None if any(number is None for number in numbers) else tuple(n for n in numbers if n is not None)

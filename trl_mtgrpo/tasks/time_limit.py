@@ -1,5 +1,7 @@
-"""Decides when a call into user code has taken too long and stops it."""
+"""Decides when a call into user code has taken too long, and stops it."""
 
+import contextvars
+import ctypes
 import signal
 import threading
 from collections.abc import Callable
@@ -11,21 +13,23 @@ class RewardTimeout(BaseException):
     """Raised in user code whose time is over; not an `Exception`, so that user code does not swallow it."""
 
 
-def call_within(seconds: float | None, func: Callable[..., Any], **arguments: Any) -> Any:
+def call_within(seconds: float | None, function: Callable[[], Any]) -> Any:
     """
     Call a function and interrupt it after a while, also when it computes without pause.
 
-    The limit works through an interval timer of the operating system, which only the main thread of a process can use:
-    elsewhere, and where there is no such timer, the function runs without a limit. A single long call into compiled
-    code (`9**9**9**9`) is interrupted when it returns.
+    In the main thread a watching thread interrupts the function with a signal that nothing else uses, so it may set
+    alarms of its own, as math-verify does. Python code, sleeping, waiting for other threads and reading from the
+    network are stopped; a single long call into compiled code (`9**9**9**9`) is interrupted when it returns, and
+    processes or threads that the function started go on.
+
+    In any other thread the function runs in a thread of its own. The caller always gets on when the time is over; the
+    function is stopped as soon as it executes Python code again.
 
     Args:
         seconds (`float` or `None`):
             The limit; `None` for none.
-        func (`Callable`):
-            The function.
-        **arguments:
-            Its arguments.
+        function (`Callable`):
+            The function, without arguments.
 
     Returns:
         What the function returns.
@@ -33,28 +37,65 @@ def call_within(seconds: float | None, func: Callable[..., Any], **arguments: An
     Raises:
         `RewardTimeout`: when the time is over.
     """
-    if (
-        seconds is None
-        or threading.current_thread() is not threading.main_thread()
-        or not hasattr(signal, "setitimer")
-    ):
-        return func(**arguments)
-    previous_handler = signal.signal(signal.SIGALRM, _interrupt)
-    previous_timer = signal.getitimer(signal.ITIMER_REAL)
+    if seconds is None:
+        return function()
+    in_main = threading.current_thread() is threading.main_thread()
+    if in_main and hasattr(signal, "SIGURG") and hasattr(signal, "pthread_kill"):
+        return _call_interruptibly(seconds, function)
+    return _call_apart(seconds, function)
+
+
+class _Watch:
+    """Interrupts the main thread after `seconds`, and again from time to time until it is told that all is over."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.over = seconds, threading.Event()
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+
+    def _watch(self) -> None:
+        delay = self.seconds
+        while not self.over.wait(delay):
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGURG)  # type: ignore[arg-type]
+            # Repeated, so that a bare `except:` in the user's code swallows one interruption only.
+            delay = max(self.seconds / 10, 0.01)
+
+    def interrupt(self, signum: int, frame: FrameType | None) -> None:
+        if not self.over.is_set():
+            raise RewardTimeout
+
+
+def _call_interruptibly(seconds: float, function: Callable[[], Any]) -> Any:
+    watch = _Watch(seconds)
+    # By default this signal is ignored, so that one which arrives late harms nothing.
+    previous = signal.signal(signal.SIGURG, watch.interrupt)
     try:
         try:
-            # The timer repeats, so that a bare `except:` in the user's code swallows one interruption only.
-            signal.setitimer(signal.ITIMER_REAL, seconds, max(seconds / 10, 0.01))
-            return func(**arguments)
+            watch.thread.start()
+            return function()
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            watch.over.set()
     finally:
         # Again, because an interruption may arrive while the first clause is entered.
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, signal.SIG_DFL if previous_handler is None else previous_handler)
-        if previous_timer[0] > 0:
-            signal.setitimer(signal.ITIMER_REAL, *previous_timer)
+        watch.over.set()
+        signal.signal(signal.SIGURG, signal.SIG_DFL if previous is None else previous)
 
 
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise RewardTimeout
+def _call_apart(seconds: float, function: Callable[[], Any]) -> Any:
+    outcome: list[tuple[bool, Any]] = []
+
+    def run() -> None:
+        try:
+            outcome.append((True, function()))
+        except BaseException as error:  # user code may raise anything; raised again in the caller's thread
+            outcome.append((False, error))
+
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(run,), daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(RewardTimeout))
+        raise RewardTimeout
+    succeeded, value = outcome[0]
+    if succeeded:
+        return value
+    raise value

@@ -1,8 +1,7 @@
 """What a weighting strategy sees, remembers and answers, and the arithmetic on the simplex that strategies share."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Protocol, TypeAlias, cast
+from dataclasses import dataclass, field, fields
+from typing import Protocol, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -40,19 +39,19 @@ class TaskSignal:
     def __post_init__(self) -> None:
         num_tasks = np.size(self.rewards)
         defaults = {"improvements": 0.0, "advantages": 0.0, "counts": 1.0}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            value = np.full(num_tasks, defaults[field.name]) if value is None else np.array(value, dtype=np.float64)
+        for place in fields(self):
+            value = getattr(self, place.name)
+            value = np.full(num_tasks, defaults[place.name]) if value is None else np.array(value, dtype=np.float64)
             if value.shape != (num_tasks,):
                 raise ValueError(
-                    f"`{field.name}` must be of shape ({num_tasks},) like `rewards`, got {value.shape}. Pass one "
+                    f"`{place.name}` must be of shape ({num_tasks},) like `rewards`, got {value.shape}. Pass one "
                     "value per task, in the order of the mixture."
                 )
             if np.isinf(value).any():
                 raise ValueError(
-                    f"`{field.name}` must be finite or NaN, got {value.tolist()}. Check the task's reward function."
+                    f"`{place.name}` must be finite or NaN, got {value.tolist()}. Check the task's reward function."
                 )
-            object.__setattr__(self, field.name, value)
+            object.__setattr__(self, place.name, value)
         if not (self.counts >= 0).all():
             raise ValueError(
                 f"`counts` must be non-negative, got {self.counts.tolist()}. Pass 0 for a task that was not trained."
@@ -74,6 +73,9 @@ class WeightingState:
     """
     Everything a weighting strategy remembers. A checkpoint is this value written down, a resumed run this value read.
 
+    A field with one entry per task says in its metadata what a task gets that is new on resume; a strategy whose
+    memory is a frozen dataclass of its own does the same.
+
     Args:
         values (`numpy.ndarray` of shape `(K,)`):
             The logits ξ, the Q values of a bandit, or the weights themselves, as the strategy defines them.
@@ -85,9 +87,9 @@ class WeightingState:
             Number of updates made.
     """
 
-    values: TaskVector
-    first_moment: TaskVector
-    second_moment: TaskVector
+    values: TaskVector = field(metadata={"new_task": "mean"})
+    first_moment: TaskVector = field(metadata={"new_task": 0.0})
+    second_moment: TaskVector = field(metadata={"new_task": "mean"})
     step: int
 
     @classmethod
@@ -101,29 +103,6 @@ class WeightingState:
     def num_tasks(self) -> int:
         """Number of tasks K."""
         return self.values.size
-
-    def to_json(self) -> dict[str, Any]:
-        """The state as lists and numbers. Written with `json`, every float comes back bit for bit."""
-        return {
-            "values": self.values.tolist(),
-            "first_moment": self.first_moment.tolist(),
-            "second_moment": self.second_moment.tolist(),
-            "step": self.step,
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "WeightingState":
-        """
-        The state written by [`WeightingState.to_json`].
-
-        Raises:
-            ValueError: If the fields are not exactly those of a state.
-        """
-        check_fields("WeightingState", data, [field.name for field in fields(cls)])
-        values, first, second = (
-            np.array(data[name], dtype=np.float64) for name in ("values", "first_moment", "second_moment")
-        )
-        return cls(values, first, second, int(data["step"]))
 
 
 class TaskWeighting(Protocol):
@@ -244,15 +223,6 @@ def check_bounds(floor: float, cap: float | TaskVector, num_tasks: int | None = 
     if float(np.broadcast_to(np.asarray(cap, dtype=np.float64), (num_tasks,)).sum()) < 1.0 - 1e-9:
         raise ValueError(
             f"`cap` must be at least 1/K = {1 / num_tasks:.4g} for {num_tasks} tasks, got {cap}. Raise the cap."
-        )
-
-
-def check_fields(kind: str, data: Mapping[str, Any], expected: list[str]) -> None:
-    """Raises `ValueError` unless the keys of `data` are exactly the `expected` ones."""
-    if sorted(data) != sorted(expected):
-        raise ValueError(
-            f"`{kind}` must be read from the fields {sorted(expected)}, got {sorted(data)}. Load a checkpoint written "
-            "by this version."
         )
 
 

@@ -1,13 +1,11 @@
 """Whether a task that holds a large share for long without getting better keeps that share."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import TaskVector, bounded_simplex, check_fields
+from .base import TaskVector, bounded_simplex
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,40 +25,15 @@ class GuardState:
         others (`numpy.ndarray`): Mean of the other tasks' averages when `anchor` was set, NaN until they are seen.
     """
 
-    held: NDArray[np.bool_]
-    cap: TaskVector
-    age: NDArray[np.int64]
-    streak: NDArray[np.int64]
-    reward: TaskVector
-    smoothed: TaskVector
-    spread: TaskVector
-    anchor: TaskVector
-    others: TaskVector
-
-    def to_json(self) -> dict[str, Any]:
-        """The state as lists; an unseen reward becomes `None`."""
-
-        def known(values: TaskVector) -> list[float | None]:
-            return [None if np.isnan(value) else value for value in values.tolist()]
-
-        return {
-            "held": self.held.tolist(),
-            "cap": self.cap.tolist(),
-            "age": self.age.tolist(),
-            "streak": self.streak.tolist(),
-            "reward": known(self.reward),
-            "smoothed": known(self.smoothed),
-            "spread": self.spread.tolist(),
-            "anchor": known(self.anchor),
-            "others": known(self.others),
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "GuardState":
-        """The state written by [`GuardState.to_json`]. Raises `ValueError` on other fields."""
-        check_fields("GuardState", data, [field.name for field in fields(cls)])
-        kinds: dict[str, type] = {"held": np.bool_, "age": np.int64, "streak": np.int64}
-        return cls(**{name: np.array(data[name], dtype=kinds.get(name, np.float64)) for name in data})
+    held: NDArray[np.bool_] = field(metadata={"new_task": False})
+    cap: TaskVector = field(metadata={"new_task": 1.0})
+    age: NDArray[np.int64] = field(metadata={"new_task": 0})
+    streak: NDArray[np.int64] = field(metadata={"new_task": 0})
+    reward: TaskVector = field(metadata={"new_task": np.nan})
+    smoothed: TaskVector = field(metadata={"new_task": np.nan})
+    spread: TaskVector = field(metadata={"new_task": 0.0})
+    anchor: TaskVector = field(metadata={"new_task": np.nan})
+    others: TaskVector = field(metadata={"new_task": np.nan})
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,7 @@
 """What the task weights listen to: accuracy averages, their change, and summaries over tasks."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,9 +29,9 @@ class RewardAverage:
             J before the last update, shape `(K,)`; NaN for a task with fewer than two observations.
     """
 
-    mass: Vector
-    weight: Vector
-    previous: Vector
+    mass: Vector = field(metadata={"new_task": 0.0})
+    weight: Vector = field(metadata={"new_task": 0.0})
+    previous: Vector = field(metadata={"new_task": np.nan})
 
     @classmethod
     def start(cls, num_tasks: int) -> "RewardAverage":
@@ -74,15 +73,6 @@ class RewardAverage:
     def changes(self) -> Vector:
         """J after minus J before the last update, shape `(K,)`; 0 where there was no earlier value."""
         return np.where(np.isnan(self.previous), 0.0, self.values - np.nan_to_num(self.previous))
-
-    def to_json(self) -> dict[str, Any]:
-        previous = [None if np.isnan(p) else float(p) for p in self.previous]
-        return {"mass": self.mass.tolist(), "weight": self.weight.tolist(), "previous": previous}
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "RewardAverage":
-        previous = [np.nan if p is None else p for p in value["previous"]]
-        return cls(np.array(value["mass"], float), np.array(value["weight"], float), np.array(previous, float))
 
 
 def task_means(values: Vector, task_ids: NDArray[np.int64], num_tasks: int) -> tuple[Vector, NDArray[np.int64]]:

@@ -5,24 +5,24 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.fake_runs import FakePolicy, collector, mixture, step
+from tests.fake_runs import FakePolicy, loop, step
 from trl_mtgrpo import ImprovementAwareWeighting, RatioPreservingSampler, TaskSignal
 from trl_mtgrpo.sampling.accounting import REASONS
 from trl_mtgrpo.state.run_state import start_state
 
 
+def names(num_tasks: int) -> tuple[str, ...]:
+    return tuple(f"task{k}" for k in range(num_tasks))
+
+
 def run(sampler: RatioPreservingSampler, acceptance: tuple[float, ...], num_steps: int, seed: int = 0) -> list:
     """Steps whose weights drift towards the tasks of low acceptance."""
-    tasks, weighting = mixture([50] * len(acceptance)), ImprovementAwareWeighting()
-    collect, state, batches = collector(tasks, sampler, seed), start_state(tasks.names, weighting), []
+    sizes, weighting = [50] * len(acceptance), ImprovementAwareWeighting()
+    collect, state, batches = loop(sizes, sampler, seed), start_state(names(len(sizes)), weighting), []
     for _ in range(num_steps):
         batch, state = step(collect, state, weighting.weights(state.weighting), FakePolicy(acceptance))
-        state = state.__class__(
-            **{
-                **vars(state),
-                "weighting": weighting.update(TaskSignal(rewards=np.array(acceptance)), state.weighting),
-            }
-        )
+        moved = weighting.update(TaskSignal(rewards=np.array(acceptance)), state.weighting)
+        state = replace(state, weighting=moved)
         batches.append(batch)
     assert (state.groups.imbalance == 0).all()
     return batches
@@ -76,16 +76,16 @@ def test_filtered_groups_have_their_reason() -> None:
 def test_the_oldest_carried_groups_train_first() -> None:
     sampler = RatioPreservingSampler(num_groups=4, oversampling=3.0, max_surplus_age=2)
     for batch in run(sampler, (1.0,), 6)[2:]:
-        trained = [group.generation for group in batch.groups]
+        trained = batch.groups.generation.tolist()
         assert trained == sorted(trained)
-        assert all(group.generation >= trained[-1] for group in batch.surplus)
+        assert (batch.surplus.generation >= trained[-1]).all()
 
 
 def test_solved_groups_shrink_a_share_by_what_is_solved_and_nothing_else() -> None:
     acceptance = np.array([0.9, 0.1])
-    tasks, weights = mixture([50, 50]), np.array([0.5, 0.5])
-    state = start_state(tasks.names, ImprovementAwareWeighting())
-    collect = replace(collector(tasks, RatioPreservingSampler(num_groups=24)), solved_discount=1.0)
+    weights = np.array([0.5, 0.5])
+    state = start_state(names(2), ImprovementAwareWeighting())
+    collect = loop([50, 50], RatioPreservingSampler(num_groups=24), solved_discount=1.0)
     shares = []
     for _ in range(60):
         batch, state = step(collect, state, weights, FakePolicy(acceptance))
@@ -98,10 +98,10 @@ def test_solved_groups_shrink_a_share_by_what_is_solved_and_nothing_else() -> No
 
 def test_a_held_task_gets_its_share_of_what_is_generated_and_loses_its_solved_groups_once() -> None:
     acceptance = np.array([0.9, 0.1])
-    tasks, weights = mixture([50, 50]), np.array([0.5, 0.5])
-    state = start_state(tasks.names, ImprovementAwareWeighting())
+    weights = np.array([0.5, 0.5])
+    state = start_state(names(2), ImprovementAwareWeighting())
     state = replace(state, guard=replace(state.guard, held=np.array([False, True])))
-    collect = replace(collector(tasks, RatioPreservingSampler(num_groups=24)), solved_discount=1.0)
+    collect = loop([50, 50], RatioPreservingSampler(num_groups=24), solved_discount=1.0)
     shares = []
     for _ in range(100):
         batch, state = step(collect, state, weights, FakePolicy(acceptance))

@@ -9,7 +9,8 @@ from _worlds import collapsing_world, falling_world, many_tasks_world, paper_wor
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trl_mtgrpo.sampling import RatioPreservingSampler, SimulationResult, StallDoctor, simulate
+from trl_mtgrpo.rollouts import SimulationResult, simulate
+from trl_mtgrpo.sampling import BatchLedger, RatioPreservingSampler, StallDoctor
 
 
 settings = st.sampled_from(
@@ -64,6 +65,26 @@ def test_tokens_follow_the_groups():
     weights, acceptance = paper_world(50)
     result = simulate(weights, acceptance, RatioPreservingSampler(32), tokens_per_group=[100.0, 100.0, 100.0])
     assert result.tokens_per_least == pytest.approx(result.generated_per_least)
+
+
+class DrawsWhatItWants:
+    """A sampler of the user's own, as small as the protocol allows."""
+
+    def open(self, task_weights, rng, carried=None):
+        return BatchLedger.start(task_weights, rng.multinomial(8, task_weights), carried)
+
+    def plan(self, ledger, acceptance, rng):
+        return ledger.deficits + ledger.probes if ledger.deficits.any() and ledger.rounds < 3 else None
+
+    def select(self, task_ids, ledger, rng):
+        return np.arange(min(len(task_ids), 8))
+
+
+def test_a_sampler_of_the_users_own_runs_with_a_doctor():
+    weights, acceptance = np.full((40, 2), 0.5), np.tile([0.0, 0.9], (40, 1))
+    result = simulate(weights, acceptance, DrawsWhatItWants(), doctor=StallDoctor(), tokens_per_group=[1.0, 2.0])
+    assert (result.trained[20:, 1] == 8).mean() > 0.9
+    assert result.desired[20:, 0].sum() == 0
 
 
 def test_a_doctor_lets_the_others_have_the_share_of_a_dead_task():

@@ -1,0 +1,154 @@
+"""From settings, tasks and a built host to the run that decides its hooks."""
+
+import math
+from typing import Any
+
+from ..improvement.loss_inputs import ClipRange
+from ..improvement.weight_updates import WeightUpdater
+from ..report.display import TaskTableCallback
+from ..report.reporting import RunReporter
+from ..rollouts import BatchLoop, CountedPrompts, IndexPrompts, Judge, RowStore
+from ..sampling import StallDoctor
+from ..state.run_state import start_state
+from ..tasks import TaskMixture
+from ..tasks.fingerprint import fingerprint, function_names
+from .collecting import HostRollouts, Scorer
+from .distributed import Ranks
+from .logs import ExtraColumns
+from .method import build_guard, build_sampler, build_weighting, surplus_age
+from .run import MixtureRun
+from .run_plan import Parts, RunPlan
+from .saving import Checkpoints
+from .settings import Settings
+from .task_sampler import TaskAwareSampler
+
+
+def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
+    """
+    Assembles a run of tasks.
+
+    Args:
+        trainer ([`MultiTaskGRPOTrainer`]):
+            The trainer, after the host's constructor.
+        plan ([`RunPlan`]):
+            What is run.
+        parts ([`Parts`]):
+            Parts of the user's own.
+
+    Returns:
+        [`MixtureRun`]
+    """
+    settings, mixture, args = plan.settings, plan.mixture, trainer.args
+    assert mixture is not None
+    generations = trainer.num_generations
+    num_groups = args.generation_batch_size // generations
+    ranks, store, columns = Ranks(trainer.accelerator), RowStore(), ExtraColumns(mixture.names)
+    trainer.epsilon_high = settings.epsilon_high
+    trainer.reward_weights = trainer.reward_weights.new_tensor(mixture.weights)
+    mixture.wrap_models(trainer.reward_funcs)
+    columns.attach(trainer)
+    sizes = mixture.num_rows().tolist()
+    clock = TaskAwareSampler(
+        sizes,
+        num_groups=num_groups,
+        num_generations=generations,
+        repeats=args.steps_per_generation * trainer.num_iterations,
+        seed=args.seed,
+        shuffle=trainer.shuffle_dataset,
+    )
+    prompts = CountedPrompts() if plan.trains_host_rows else IndexPrompts(sizes, args.seed, trainer.shuffle_dataset)
+    sampler = parts.sampler or build_sampler(settings, num_groups, ranks.size // math.gcd(ranks.size, generations))
+    reporter = RunReporter(mixture.names, mixture.num_rows(), settings.filters_groups, settings.max_empty_steps)
+    scorer = Scorer(
+        mixture,
+        ranks,
+        reporter,
+        ends=frozenset([*trainer.eos_token_ids, trainer._tokenizer.pad_token_id]),
+        masks_truncated=trainer.mask_truncated_completions,
+    )
+    rollouts = HostRollouts(
+        mixture,
+        ranks,
+        scorer,
+        build_judge(settings, mixture, args, parts),
+        store,
+        columns,
+        # A whole round in one call is best for vLLM; `generate` holds its whole batch in memory.
+        groups_per_call=2**31 if trainer.use_vllm else num_groups,
+    )
+    updater = WeightUpdater(
+        weighting=parts.weighting or build_weighting(settings, mixture.names),
+        # A strategy of the user's own is bounded only by a guard of the user's own.
+        guard=parts.guard or (None if parts.weighting else build_guard(settings, mixture.num_tasks)),
+        num_tasks=mixture.num_tasks,
+        num_generations=generations,
+        rows_per_call=args.per_device_train_batch_size,
+        by=settings.task_weight_update,
+        source=settings.improvement_source,
+        reduction=settings.improvement_reduction,
+    )
+    # The host's loader has its own order, which may grow as any TRL run's may.
+    known = not plan.trains_host_rows
+    start = start_state(
+        mixture.names,
+        updater.weighting,
+        tuple(sizes) if known else (),
+        tuple(fingerprint(task.train_dataset) for task in mixture.tasks) if known else (),
+        tuple(function_names(task) for task in mixture.tasks),
+    )
+    run = MixtureRun(
+        settings=settings,
+        mixture=mixture,
+        ranks=ranks,
+        loop=BatchLoop(
+            sampler=sampler,
+            prompts=parts.prompt_source or prompts,
+            num_generations=generations,
+            num_groups=num_groups,
+            doctor=StallDoctor() if settings.filters_groups else None,
+            solved_discount=settings.solved_discount,
+            max_surplus_age=surplus_age(sampler),
+            # Before a task was generated its groups are taken to be as long as they can be.
+            unknown_tokens=generations * trainer.max_completion_length,
+            seed=args.seed,
+        ),
+        rollouts=rollouts,
+        source=rollouts if parts.rollout_source is None else parts.rollout_source(rollouts),
+        store=store,
+        scorer=scorer,
+        updater=updater,
+        reporter=reporter,
+        clip=ClipRange(trainer.epsilon_low, trainer.epsilon_high, args.delta, trainer.importance_sampling_level),
+        columns=columns,
+        sampler=None if plan.trains_host_rows else clock,
+        state=start,
+        checkpoints=Checkpoints(
+            args,
+            start,
+            ranks,
+            store,
+            generations,
+            mixture.scoring.num_parts,
+            settings.allow_task_changes,
+            plan.trains_host_rows,
+        ),
+        baseline_accuracy=parts.baseline_accuracy,
+    )
+    rollouts.probing = run.probing
+    run.attach(trainer)
+    if settings.task_table:
+        trainer.add_callback(TaskTableCallback(mixture.names))
+    return run
+
+
+def build_judge(settings: Settings, mixture: TaskMixture, args: Any, parts: Parts) -> Judge:
+    """The rule that says which groups may train."""
+    return Judge(
+        part_weights=mixture.scoring.part_weights,
+        has_outcome=mixture.scoring.has_outcome,
+        strict=settings.group_filter == "mixed_correctness",
+        keeps_all=not settings.filters_groups,
+        aggregation=args.multi_objective_aggregation,
+        scale_rewards=args.scale_rewards,
+        group_filter=parts.group_filter,
+    )

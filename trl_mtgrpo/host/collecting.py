@@ -1,0 +1,233 @@
+"""The rollout source of the trainer: prompts go to the host's generation, facts come back, rows stay in the store."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from trl import GRPOTrainer
+
+from ..rollouts.facts import GroupFacts
+from ..rollouts.judging import Judge
+from ..rollouts.prompts import Prompts
+from ..rollouts.store import Row, RowStore
+from ..tasks import TaskMixture
+from ..tasks.failures import RewardError, describe_failures
+from ..tasks.rows import TaskRow
+from ..tasks.scoring import Scores
+from .distributed import Ranks
+from .doors import Generated, Generation
+from .logs import ExtraColumns
+
+
+class Scored(NamedTuple):
+    """
+    Rows of all ranks in global order, as far as every rank knows them.
+
+    Args:
+        task_ids (`numpy.ndarray` of shape `(N,)`):
+            Task of each row.
+        index (`numpy.ndarray` of shape `(N,)`):
+            Row of the task's dataset.
+        tokens (`numpy.ndarray` of shape `(N,)`):
+            Tokens that the model wrote.
+        in_loss (`numpy.ndarray` of `bool`, shape `(N,)`):
+            Rows with a token in the loss.
+        scores ([`Scores`]):
+            What they earned.
+    """
+
+    task_ids: NDArray[np.int64]
+    index: NDArray[np.int64]
+    tokens: NDArray[np.int64]
+    in_loss: NDArray[np.bool_]
+    scores: Scores
+
+
+@dataclass(frozen=True, eq=False)
+class Scorer:
+    """
+    Scores rows of all ranks, and raises on all of them together what went wrong on one.
+
+    Args:
+        mixture ([`TaskMixture`]):
+            The tasks.
+        ranks ([`Ranks`]):
+            The processes of the run.
+        reporter (`Any`):
+            Hears of rows that were dropped.
+        ends (`frozenset[int]`):
+            Tokens that end a completion.
+        masks_truncated (`bool`):
+            Whether completions without an end stay out of the loss.
+    """
+
+    mixture: TaskMixture
+    ranks: Ranks
+    reporter: Any
+    ends: frozenset[int]
+    masks_truncated: bool
+
+    def score(self, values: Any, rows: Sequence[TaskRow], generation: Generation) -> Scored:
+        """
+        Scores what was generated for this rank's rows.
+
+        Args:
+            values (`torch.Tensor`):
+                What the host's reward functions gave for the rows of all ranks, shape `(N, C)`.
+            rows (`list[TaskRow]`):
+                This rank's rows.
+            generation ([`Generation`]):
+                What was generated for them.
+
+        Returns:
+            [`Scored`]
+
+        Raises:
+            RewardError: when a reward function failed on any rank.
+        """
+        failures = self.mixture.failures.take()
+        fatal = any(failure.fatal for failure in failures)
+        local = [
+            [row.task_id, row.row, tokens, self._trains(fields), fatal, len(failures)]
+            for row, tokens, fields in zip(rows, generation.num_tokens, generation.rows, strict=True)
+        ]
+        facts = self.ranks.gather(local).astype(np.int64)
+        if facts[:, 4].any():
+            raise RewardError(describe_failures(self.ranks.gather_objects(failures)))
+        if facts[:, 5].any():
+            self.reporter.failures(self.ranks.gather_objects(failures))
+        scores = self.mixture.scoring.score(values.float().cpu().numpy(), facts[:, 0])
+        return Scored(facts[:, 0], facts[:, 1], facts[:, 2], facts[:, 3].astype(bool), scores)
+
+    def _trains(self, fields: dict[str, Any]) -> bool:
+        ids, mask = fields["completion_ids"], fields.get("tool_mask")
+        if self.masks_truncated and ids[-1] not in self.ends:
+            return False
+        return len(ids) > 0 if mask is None else any(mask)
+
+
+@dataclass(eq=False)
+class HostRollouts:
+    """
+    Generates through the host, for tasks of one conversation per rollout.
+
+    Args:
+        mixture ([`TaskMixture`]):
+            The tasks.
+        ranks ([`Ranks`]):
+            The processes of the run.
+        scorer ([`Scorer`]):
+            Scores the rows.
+        judge ([`Judge`]):
+            Says which groups may train.
+        store ([`RowStore`]):
+            Where this rank's rows lie.
+        columns ([`ExtraColumns`]):
+            What reward functions log.
+        groups_per_call (`int`):
+            Largest number of groups in one generate call.
+        probing (`Callable`):
+            Opens a context in which the host stops when it has generated.
+    """
+
+    mixture: TaskMixture
+    ranks: Ranks
+    scorer: Scorer
+    judge: Judge
+    store: RowStore
+    columns: ExtraColumns
+    groups_per_call: int
+    probing: Callable[[], AbstractContextManager[None]] = nullcontext
+    _host: Any = None
+    _given: list[TaskRow] | None = None
+    _generation: int = 0
+
+    def begin(self, host: GRPOTrainer, generation: int, given: list[TaskRow] | None) -> None:
+        """
+        Before a batch.
+
+        Args:
+            host ([`~trl.GRPOTrainer`]):
+                The host's own methods.
+            generation (`int`):
+                Index of the generation batch.
+            given (`list[TaskRow]`, *optional*):
+                This rank's rows where the host's loader chose them.
+        """
+        self._host, self._generation, self._given = host, generation, given
+
+    def produce(self, prompts: Prompts, episodes: int, rng: np.random.Generator) -> GroupFacts:
+        """See [`RolloutSource`]."""
+        size = self.groups_per_call
+        return GroupFacts.join(
+            [
+                self._call(prompts.task[start : start + size], prompts.row[start : start + size], start, episodes)
+                for start in range(0, len(prompts.task), size)
+            ]
+        )
+
+    def _call(
+        self, task: NDArray[np.int64], prompt: NDArray[np.int64], first_bundle: int, episodes: int
+    ) -> GroupFacts:
+        places = list(zip(task.repeat(episodes).tolist(), prompt.repeat(episodes).tolist(), strict=True))
+        rows = self._given if self._given is not None else self.mixture.rows(self.ranks.local(places))
+        generation = self._generate(rows)
+        rows = [
+            row._replace(columns={**row.columns, **extra}) for row, extra in zip(rows, generation.extra, strict=True)
+        ]
+        host_rows = [row.for_host() for row in rows]
+        self.mixture.bind(rows)
+        values = self._host._calculate_rewards(
+            host_rows, generation.prompts, generation.column("completions"), generation.column("completion_ids")
+        )
+        logged = self.columns.take()
+        scored = self.scorer.score(values, rows, generation)
+        first = self.store.add(
+            [
+                Row(
+                    task_id=row.task_id,
+                    index=row.row,
+                    prompt=generation.prompts[i],
+                    prompt_ids=fields["prompt_ids"],
+                    completion_ids=fields["completion_ids"],
+                    completion=fields["completions"],
+                    loss_mask=fields.get("tool_mask"),
+                    logprobs=fields.get("logprobs"),
+                    logged={column: column_values[i] for column, column_values in logged.items()},
+                    host={name: fields[name] for name in ("images", "tool_images") if fields.get(name) is not None},
+                )
+                for i, (row, fields) in enumerate(zip(rows, generation.rows, strict=True))
+            ]
+        )
+        shape = (len(task), episodes)
+        reward, success = scored.scores.reward.reshape(shape), scored.scores.success.reshape(shape)
+        parts = scored.scores.parts.reshape(*shape, -1)
+        verdict = self.judge(task, reward, success, parts, scored.in_loss.reshape(shape))
+        zeros = np.zeros(len(task), dtype=np.int64)
+        return GroupFacts(
+            task=task,
+            prompt=scored.index.reshape(shape)[:, 0],
+            role=zeros,
+            occurrence=zeros,
+            bundle=np.arange(first_bundle, first_bundle + len(task)),
+            members=zeros + episodes,
+            generation=zeros + self._generation,
+            tokens=scored.tokens.reshape(shape).sum(axis=1),
+            outcome=verdict.outcome,
+            accepted=verdict.accepted,
+            reward=reward,
+            success=success,
+            parts=parts,
+            place=self.ranks.places(len(task) * episodes, first).reshape(*shape, 2),
+        )
+
+    def _generate(self, rows: list[TaskRow]) -> Generation:
+        with self.probing():
+            try:
+                self._host._generate_and_score_completions([row.for_host() for row in rows])
+            except Generated as stopped:
+                return stopped.generation
+        raise AssertionError("the host prepared rows without generating")

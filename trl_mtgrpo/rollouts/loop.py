@@ -1,0 +1,321 @@
+"""
+One generation batch: open, plan, draw, produce, record until the planner is done, then select.
+
+The trainer and the simulator run this loop; they differ in who produces the groups. Every decision is made from facts
+that all ranks share, so that each rank makes the same calls with the same row counts.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..sampling import OUTCOMES, AcceptanceEstimate, BatchLedger, StallDoctor, StallState, batch_shares
+from ..sampling.accounting import REASONS, RolloutLedger
+from .facts import GroupFacts, IntVector
+from .prompts import Prompts, PromptSource
+
+
+class RolloutSource(Protocol):
+    """Makes the rollouts of prompts. Facts come out; the payload stays with the source."""
+
+    def produce(self, prompts: Prompts, episodes: int, rng: np.random.Generator) -> GroupFacts:
+        """
+        Generates and scores.
+
+        Args:
+            prompts ([`Prompts`]):
+                What was drawn, the same on every rank.
+            episodes (`int`):
+                Rollouts of each prompt (G).
+            rng (`numpy.random.Generator`):
+                For a source that needs randomness which all ranks share.
+
+        Returns:
+            [`GroupFacts`]: at least one group of each prompt, in the order of `prompts`.
+        """
+        ...
+
+
+class BatchSampler(Protocol):
+    """Plans how many groups to generate and chooses those that train; [`RatioPreservingSampler`] is one."""
+
+    def open(self, z: NDArray[np.float64], rng: np.random.Generator, carried: ArrayLike | None = None) -> BatchLedger:
+        """The ledger of a new step, given the shares z of the batch."""
+        ...
+
+    def plan(
+        self, ledger: BatchLedger, acceptance: AcceptanceEstimate | ArrayLike, rng: np.random.Generator
+    ) -> IntVector | None:
+        """Groups to generate next per task, or `None` when the step is done."""
+        ...
+
+    def select(self, task_ids: ArrayLike, ledger: BatchLedger, rng: np.random.Generator) -> IntVector:
+        """Positions of the groups that train."""
+        ...
+
+
+class LoopState(Protocol):
+    """What the loop remembers between steps, as fields of a frozen dataclass."""
+
+    @property
+    def generation(self) -> int: ...
+    @property
+    def acceptance(self) -> AcceptanceEstimate: ...
+    @property
+    def unsolved(self) -> AcceptanceEstimate: ...
+    @property
+    def stalls(self) -> StallState: ...
+    @property
+    def draws(self) -> Any: ...
+    @property
+    def carried(self) -> GroupFacts: ...
+    @property
+    def groups(self) -> RolloutLedger: ...
+    @property
+    def tokens(self) -> RolloutLedger: ...
+    @property
+    def empty_steps(self) -> int: ...
+
+
+S = TypeVar("S", bound=LoopState)
+# Hears of each round: the ledger after it and the groups it brought.
+OnRound = Callable[[BatchLedger, GroupFacts], None]
+
+
+@dataclass(frozen=True, eq=False)
+class CollectedBatch:
+    """
+    The groups of one generation batch and how they came about.
+
+    Args:
+        groups ([`GroupFacts`]):
+            Exactly B groups in training order.
+        is_filler (`numpy.ndarray`):
+            Which of them only fill the shape, shape `(B,)`.
+        surplus ([`GroupFacts`]):
+            Accepted groups kept for the next step.
+        plan ([`BatchLedger`]):
+            The planner's ledger: desired, generated, accepted, rounds.
+        group_ledger ([`RolloutLedger`]):
+            The step in groups.
+        token_ledger ([`RolloutLedger`]):
+            The step in tokens that the model wrote.
+        generated ([`GroupFacts`]):
+            Everything generated in the step.
+        outcomes (`numpy.ndarray`):
+            Generated groups per task and outcome, shape `(K, len(OUTCOMES))`.
+    """
+
+    groups: GroupFacts
+    is_filler: NDArray[np.bool_]
+    surplus: GroupFacts
+    plan: BatchLedger
+    group_ledger: RolloutLedger
+    token_ledger: RolloutLedger
+    generated: GroupFacts
+    outcomes: NDArray[np.int64]
+
+    @property
+    def accuracy(self) -> NDArray[np.float64]:
+        """Mean success per task over everything generated, shape `(K,)`, NaN where nothing is known."""
+        return self._means(self.generated.success)
+
+    @property
+    def reward(self) -> NDArray[np.float64]:
+        """Mean reward per task over everything generated, shape `(K,)`, NaN where nothing is known."""
+        return self._means(self.generated.reward)
+
+    def _means(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        num_tasks = self.plan.desired.size
+        rows = np.repeat(self.generated.task, values.shape[1])
+        flat = values.ravel()
+        known = ~np.isnan(flat)
+        counts = np.bincount(rows[known], minlength=num_tasks)
+        sums = np.bincount(rows[known], weights=flat[known], minlength=num_tasks)
+        return np.divide(sums, counts, out=np.full(num_tasks, np.nan), where=counts > 0)
+
+
+@dataclass(frozen=True)
+class BatchLoop:
+    """
+    Collects generation batches whose task mix holds after filtering.
+
+    Args:
+        sampler ([`BatchSampler`]):
+            Plans how many groups to generate and selects those to train.
+        prompts ([`PromptSource`]):
+            Chooses the prompts.
+        num_generations (`int`):
+            Rollouts per prompt (G).
+        num_groups (`int`, *optional*):
+            Groups per batch (B); by default as many as the sampler desires.
+        doctor ([`StallDoctor`], *optional*):
+            Takes away the share of tasks that yield nothing; `None` where nothing is filtered.
+        solved_discount (`float`, *optional*, defaults to `0.0`):
+            How far solved groups shrink a task's share, see [`unsolved_shares`].
+        max_surplus_age (`int`, *optional*, defaults to `0`):
+            For how many steps an accepted group is kept.
+        unknown_tokens (`float`, *optional*, defaults to NaN):
+            What a group of a task is taken to cost before one was generated; NaN for what the others cost.
+        seed (`int`, *optional*, defaults to `0`):
+            Seed shared by all ranks.
+    """
+
+    sampler: BatchSampler
+    prompts: PromptSource
+    num_generations: int
+    num_groups: int | None = None
+    doctor: StallDoctor | None = None
+    solved_discount: float = 0.0
+    max_surplus_age: int = 0
+    unknown_tokens: float = float("nan")
+    seed: int = 0
+
+    def collect(
+        self,
+        state: S,
+        weights: NDArray[np.float64],
+        source: RolloutSource,
+        held: NDArray[np.bool_] | None = None,
+        on_round: OnRound | None = None,
+    ) -> tuple[CollectedBatch, S]:
+        """
+        Collects one generation batch.
+
+        Args:
+            state ([`LoopState`]):
+                What is remembered after the step before.
+            weights (`numpy.ndarray`):
+                The task weights that this batch follows, shape `(K,)`.
+            source ([`RolloutSource`]):
+                Makes the rollouts.
+            held (`numpy.ndarray`, *optional*):
+                Tasks that the plateau guard holds, shape `(K,)`.
+            on_round (`Callable`, *optional*):
+                Hears of each round.
+
+        Returns:
+            `tuple`: the batch, and the state that follows from it.
+        """
+        rng = np.random.default_rng([self.seed, state.generation])
+        ledger = self._open(state, weights, held, rng)
+        acceptance, draws, rounds = state.acceptance, state.draws, []
+        while (request := self.sampler.plan(ledger, acceptance, rng)) is not None:
+            prompts, draws = self.prompts.draw(request, draws)
+            found = source.produce(prompts, self.num_generations, rng)
+            generated = found.counts(request.size)
+            accepted = np.bincount(found.task[found.accepted], minlength=request.size)
+            ledger = ledger.record(generated, accepted, tokens=found.token_counts(request.size))
+            acceptance = acceptance.update(generated, accepted)
+            rounds.append(found)
+            if on_round is not None:
+                on_round(ledger, found)
+        batch = self._select(state, ledger, rounds, rng)
+        judged = batch.outcomes.sum(axis=1)
+        stalls = state.stalls if self.doctor is None else self.doctor.update(batch.outcomes, state.stalls)
+        return batch, replace(  # type: ignore[type-var]
+            state,
+            generation=state.generation + 1,
+            acceptance=acceptance,
+            unsolved=state.unsolved.update(judged, judged - batch.outcomes[:, _SOLVED]),
+            stalls=stalls,
+            draws=self.prompts.observe(batch.generated, draws),
+            carried=batch.surplus,
+            groups=state.groups.then(batch.group_ledger),
+            tokens=state.tokens.then(batch.token_ledger),
+            empty_steps=0 if batch.group_ledger.trained.any() else state.empty_steps + 1,
+        )
+
+    def _open(
+        self, state: S, weights: NDArray[np.float64], held: NDArray[np.bool_] | None, rng: np.random.Generator
+    ) -> BatchLedger:
+        shares = batch_shares(
+            weights,
+            unsolved=state.unsolved,
+            acceptance=state.acceptance,
+            held=held,
+            stalls=state.stalls,
+            doctor=self.doctor,
+            discount=self.solved_discount,
+        )
+        seen = state.groups.generated
+        cost = state.tokens.generated / np.maximum(seen, 1)
+        ledger = self.sampler.open(shares, rng, carried=state.carried.counts(weights.size))
+        return ledger.with_context(
+            probes=None if self.doctor is None else self.doctor.probes(state.stalls),
+            tokens_per_group=np.where(seen > 0, cost, self.unknown_tokens),
+        )
+
+    def _select(
+        self, state: S, ledger: BatchLedger, rounds: list[GroupFacts], rng: np.random.Generator
+    ) -> CollectedBatch:
+        """Chooses what trains, what fills the shape and what is kept."""
+        num_tasks, carried = ledger.desired.size, state.carried
+        generated = GroupFacts.join(rounds) if rounds else carried.select(np.zeros(0, dtype=np.int64))
+        stock = GroupFacts.join([carried, generated.select(generated.accepted)])
+        chosen = np.sort(np.asarray(self.sampler.select(stock.task, ledger, rng), dtype=np.int64))
+        trained = stock.select(chosen)
+        left = np.ones(len(stock), dtype=bool)
+        left[chosen] = False
+        young = left & (state.generation + 1 - stock.generation <= self.max_surplus_age)
+        surplus = stock.select(young)
+        num_groups = int(ledger.desired.sum()) if self.num_groups is None else self.num_groups
+        batch = _filled(trained, generated, num_groups - len(trained), rng)
+        rejected = ~generated.accepted
+
+        def books(of: Callable[[GroupFacts], NDArray[Any] | None]) -> RolloutLedger:
+            """The step in units of `of`, per task."""
+            made, kept = of(generated), of(stock)
+            lost = made if made is None else made[rejected]
+            filtered = _tally(generated.task[rejected], generated.outcome[rejected], lost, num_tasks)
+            return RolloutLedger(
+                carried_in=_sums(carried.task, of(carried), num_tasks),
+                generated=_sums(generated.task, made, num_tasks),
+                trained=_sums(trained.task, of(trained), num_tasks),
+                filtered=filtered[:, _REASONS],
+                expired=_sums(stock.task[left & ~young], kept if kept is None else kept[left & ~young], num_tasks),
+                carried_out=_sums(surplus.task, of(surplus), num_tasks),
+            )
+
+        return CollectedBatch(
+            groups=batch,
+            is_filler=np.arange(num_groups) >= len(trained),
+            surplus=surplus,
+            plan=ledger,
+            group_ledger=books(lambda facts: None),
+            token_ledger=books(lambda facts: facts.tokens),
+            generated=generated,
+            outcomes=_tally(generated.task, generated.outcome, None, num_tasks),
+        )
+
+
+def _filled(trained: GroupFacts, generated: GroupFacts, missing: int, rng: np.random.Generator) -> GroupFacts:
+    """`trained`, and rejected groups in the `missing` places; where those are too few they are repeated."""
+    if missing <= 0:
+        return trained
+    rejected = np.flatnonzero(~generated.accepted)
+    filling = generated.select(rejected[rng.permutation(len(rejected))[:missing]])
+    pool = filling if len(filling) else trained
+    repeats = np.arange(len(filling), missing) % max(len(pool), 1)
+    return GroupFacts.join([trained, filling, pool.select(repeats)])
+
+
+_SOLVED = OUTCOMES.index("solved")
+_REASONS = [OUTCOMES.index(reason) for reason in REASONS]
+
+
+def _sums(task: NDArray[np.int64], values: NDArray[Any] | None, num_tasks: int) -> NDArray[np.int64]:
+    """Sum of `values` per task, or the number of entries, shape `(K,)`."""
+    sums = np.bincount(task, weights=values, minlength=num_tasks)
+    return sums if values is None else sums.astype(values.dtype)
+
+
+def _tally(
+    task: NDArray[np.int64], outcome: NDArray[np.int64], values: NDArray[Any] | None, num_tasks: int
+) -> NDArray[np.int64]:
+    """The same per task and outcome, shape `(K, len(OUTCOMES))`."""
+    size = len(OUTCOMES)
+    return _sums(task * size + outcome, values, num_tasks * size).reshape(num_tasks, size)

@@ -1,0 +1,58 @@
+"""What must hold of the tasks of a mixture together."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from .names import as_number
+from .prompts import kind_name
+from .task import Task
+
+
+# What `Task` declares and nothing serves yet, with the value that means "not used".
+_UNBUILT: dict[str, Any] = {
+    "max_completion_length": None,
+    "tools": (),
+    "environment_factory": None,
+    "program": None,
+}
+
+
+def checked_tasks(given: Sequence[Task]) -> tuple[Task, ...]:
+    """The tasks of a mixture: at least one, with distinct names and prompts of one kind."""
+    tasks = tuple(given) if isinstance(given, Sequence) else ()
+    if not tasks or not all(isinstance(task, Task) for task in tasks):
+        raise ValueError(f"`tasks` must be a list of at least one `Task`, got {given!r}. Build them with `Task`.")
+    names = [task.name for task in tasks]
+    if len(set(names)) != len(names):
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        raise ValueError(f"`tasks` must have distinct names, got {repeated} more than once. Rename one of each.")
+    kinds = {task.name: task.is_conversational for task in tasks}
+    if len(set(kinds.values())) > 1:
+        raise ValueError(
+            "`tasks` must all have prompts of one kind, got "
+            + ", ".join(f"{kind_name(kind)} in '{name}'" for name, kind in kinds.items())
+            + ". Convert the prompts of one kind with `dataset.map`."
+        )
+    return tasks
+
+
+def check_mixture_options(on_error: str, timeout: float | None) -> None:
+    """Refuses settings of a mixture that have no meaning."""
+    if on_error not in ("raise", "drop"):
+        raise ValueError(f"`reward_on_error` must be 'raise' or 'drop', got {on_error!r}. Use 'raise' when in doubt.")
+    if timeout is not None and (as_number(timeout) or 0) <= 0:
+        raise ValueError(
+            f"`reward_timeout` must be a positive number of seconds, got {timeout!r}. Use None for no limit."
+        )
+
+
+def refuse_unbuilt(tasks: Sequence[Task]) -> None:
+    """Refuses tasks that use what `Task` declares and nothing serves yet."""
+    for task in tasks:
+        for option, unused in _UNBUILT.items():
+            value = getattr(task, option)
+            if value != unused:
+                raise ValueError(
+                    f"`{option}` of task '{task.name}' must be left out, got {value!r}. Training with it is not "
+                    "possible yet."
+                )
