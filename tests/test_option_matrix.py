@@ -22,8 +22,11 @@ pytestmark = [
 ALL = OPTIONS | PLAIN
 
 
-def _marked(options: dict[str, Option]) -> list[Any]:
-    return [pytest.param(name, marks=() if options[name].fast else pytest.mark.slow, id=name) for name in options]
+def _marked(options: dict[str, Option], fast: bool = True) -> list[Any]:
+    return [
+        pytest.param(name, marks=() if fast and option.fast else pytest.mark.slow, id=name)
+        for name, option in options.items()
+    ]
 
 
 def test_the_matrix_has_at_least_120_options_and_each_a_name_of_its_own() -> None:
@@ -32,7 +35,8 @@ def test_the_matrix_has_at_least_120_options_and_each_a_name_of_its_own() -> Non
     assert len(ALL) >= 120
 
 
-@pytest.mark.parametrize("name", _marked(ALL))
+# The others are also run with tasks.
+@pytest.mark.parametrize("name", _marked(OPTIONS, fast=False) + _marked(PLAIN))
 def test_an_option_trains_as_with_the_host(name: str, tmp_path: Path) -> None:
     host = train_plain(GRPOTrainer, GRPOConfig, ALL[name], tmp_path)
     assert matches(ALL[name], host), host.error
@@ -41,7 +45,7 @@ def test_an_option_trains_as_with_the_host(name: str, tmp_path: Path) -> None:
     assert matches(ALL[name], own), own.error
 
 
-@pytest.mark.parametrize("name", _marked(RESUMED))
+@pytest.mark.parametrize("name", _marked(RESUMED, fast=False))
 def test_the_host_continues_a_checkpoint_of_a_plain_run(name: str, tmp_path: Path) -> None:
     host = train_plain(GRPOTrainer, GRPOConfig, RESUMED[name], tmp_path)
     after_own = train_plain(GRPOTrainer, RESUMED[name].config, RESUMED[name], tmp_path, saved_by=MultiTaskGRPOTrainer)
