@@ -325,7 +325,7 @@ def test_several_skipped_checkpoints_are_one_warning(tmp_path: Path, caplog: pyt
 def test_a_checkpoint_of_the_host_is_for_a_plain_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = checkpoint(tmp_path, 3)
     (path / STATE_FILE).unlink()
-    with pytest.raises(StateFileError, match=r"so another trainer wrote it. Give it as `model` to start a run with ta"):
+    with pytest.raises(StateFileError, match=r"so another trainer wrote it. Give it as `model` to start a run"):
         find_checkpoint(path, tmp_path)
     with caplog.at_level(logging.WARNING):
         assert find_checkpoint(path, tmp_path, plain=True) == path

@@ -75,7 +75,7 @@ def test_sets_given_to_evaluate_are_reported_by_name_and_task(tmp_path: Any) -> 
 
 def test_rows_without_their_task_are_refused_before_they_are_generated(tmp_path: Any) -> None:
     run = trainer(tmp_path, tasks=three_tasks())
-    with pytest.raises(ValueError, match=r"`eval_dataset` must be a `datasets.Dataset` with a column 'task'"):
+    with pytest.raises(ValueError, match=r"`eval_dataset` must have a column 'task' that names"):
         run.evaluate(rows("e"))
 
 

@@ -10,12 +10,15 @@ from tests.tiny import contains_a, contains_digit, rows, three_tasks, tiny_confi
 from trl_mtgrpo import (
     FixedWeighting,
     ImprovementAwareWeighting,
+    RatioPreservingSampler,
     RewardOnlyWeighting,
     SelfEvolvingCurriculum,
     Task,
     TaskMixture,
 )
-from trl_mtgrpo.host.method import build_guard, build_judge, build_sampler, build_weighting
+from trl_mtgrpo.host.build import build_judge
+from trl_mtgrpo.host.method import build_guard, build_sampler, build_weighting, surplus_age
+from trl_mtgrpo.host.run_plan import Parts
 from trl_mtgrpo.host.settings import Settings, resolve
 from trl_mtgrpo.sampling import OUTCOMES
 
@@ -24,8 +27,9 @@ NAMES = ("easy", "medium", "hard")
 NAN = float("nan")
 
 
-def resolved(tmp_path: Path, custom_filter: bool = False, **changes: Any) -> Settings:
-    return resolve(tiny_config(tmp_path, **changes), custom_filter=custom_filter)
+def resolved(tmp_path: Path, **changes: Any) -> Settings:
+    own = {"group_filter": changes.pop("group_filter_function", None)}
+    return resolve(tiny_config(tmp_path, **changes), own=own)
 
 
 @pytest.mark.parametrize(
@@ -67,14 +71,33 @@ def test_settings_reach_the_sampler(tmp_path: Path) -> None:
     sampler = build_sampler(resolved(tmp_path, max_resampling_rounds=3, max_surplus_age=2), 8, 2)
     assert (sampler.num_groups, sampler.group_multiple, sampler.max_rounds, sampler.max_surplus_age) == (8, 2, 3, 2)
     assert build_sampler(resolved(tmp_path, method="grpo"), 8, 1).max_rounds == 0
+    own = resolved(tmp_path, method="grpo", group_filter_function=lambda rewards: rewards > 0)
+    assert build_sampler(own, 8, 1).max_rounds == 10
+
+
+def test_a_sampler_says_itself_how_long_surplus_is_kept(tmp_path: Path) -> None:
+    assert surplus_age(build_sampler(resolved(tmp_path, max_surplus_age=3), 8, 1)) == 3
+    assert surplus_age(RatioPreservingSampler(num_groups=4)) == 0
+    assert surplus_age(object()) == 0
+
+
+def test_every_setting_of_the_reward_only_weighting_reaches_it(tmp_path: Path) -> None:
+    settings = resolved(tmp_path, task_weighting="reward_only", task_weight_tradeoff=0.7, task_weight_cap=0.8)
+    assert build_weighting(settings, NAMES) == RewardOnlyWeighting(tradeoff=0.7, cap=0.8)
+    assert build_weighting(resolved(tmp_path, task_weighting="reward_only"), NAMES) == RewardOnlyWeighting()
 
 
 def judged(tmp_path: Path, rewards: Any, task_ids: list[int], tasks: Any = None, **options: Any) -> tuple[list, list]:
     group_filter = options.pop("group_filter_function", None)
-    settings = resolved(tmp_path, custom_filter=group_filter is not None, **options)
-    judge = build_judge(settings, TaskMixture(tasks or three_tasks()), "sum_then_normalize", group_filter)
-    keep, outcomes = judge(np.array(rewards, dtype=np.float32), np.array(task_ids))
-    return keep.tolist(), [OUTCOMES[code] for code in outcomes]
+    settings = resolved(tmp_path, group_filter_function=group_filter, **options)
+    mixture = TaskMixture(tasks or three_tasks())
+    judge = build_judge(settings, mixture, tiny_config(tmp_path), Parts(group_filter=group_filter))
+    values = np.array(rewards, dtype=np.float32)  # (N, G, C)
+    shape, task = values.shape[:2], np.array(task_ids)
+    scores = mixture.scoring.score(values.reshape(-1, values.shape[2]), task.repeat(shape[1]))
+    reward, success = scores.reward.reshape(shape), scores.success.reshape(shape)
+    verdict = judge(task, reward, success, scores.parts.reshape(*shape, -1), np.ones(shape, dtype=bool))
+    return verdict.accepted.tolist(), [OUTCOMES[code] for code in verdict.outcome]
 
 
 def column(values: list[float], task: int) -> list[list[float]]:

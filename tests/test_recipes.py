@@ -9,6 +9,7 @@ import pytest
 from trl import ModelConfig, TrlParser
 
 from trl_mtgrpo import MultiTaskGRPOConfig
+from trl_mtgrpo.host.settings import resolve
 
 
 ROOT = Path(__file__).parents[1]
@@ -100,7 +101,7 @@ def test_the_papers_minibatches_and_step_counts(name: str, prompts_per_update: i
     ],
 )
 def test_the_papers_settings(name: str, field: str, value: object) -> None:
-    assert getattr(parsed(name)[1], field) == value
+    assert getattr(resolve(parsed(name)[1]), field) == value
 
 
 def test_the_best_checkpoint_of_the_hardware_recipes_is_that_of_the_worst_task() -> None:
@@ -114,6 +115,6 @@ def test_lora_is_asked_for_where_the_recipe_says_so() -> None:
 
 @pytest.mark.parametrize("name", ["paper_three_tasks", "paper_nine_tasks"])
 def test_the_papers_recipes_leave_out_what_the_paper_does_not_have(name: str) -> None:
-    _, args, _ = parsed(name)
+    args = resolve(parsed(name)[1])
     assert (args.max_surplus_age, args.solved_discount, args.plateau_guard) == (0, 0.0, False)
     assert args.oversampling == 3.0

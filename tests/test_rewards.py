@@ -5,9 +5,6 @@ import functools
 import inspect
 import math
 import pickle
-import signal
-import threading
-import time
 
 import numpy as np
 import pytest
@@ -16,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trl_mtgrpo.tasks.failures import RewardError, RewardFailures, describe_failures
-from trl_mtgrpo.tasks.rewards import AsyncTaskReward, TaskReward, function_name, is_async, merge_rows
-from trl_mtgrpo.tasks.time_limit import RewardTimeout, call_within
+from trl_mtgrpo.tasks.rewards import AsyncTaskReward, TaskReward, function_name, is_async
+from trl_mtgrpo.tasks.rows import KEY, TaskRow
 
 
 TASK_IDS = [0, 1, 0, 1, 1]
@@ -47,8 +44,7 @@ def batch(task_ids=TASK_IDS, **extra):
         "prompts": [f"p{i}" for i in range(n)],
         "completions": ["x" * i for i in range(n)],
         "completion_ids": [[i] for i in range(n)],
-        "task_id": list(task_ids),
-        "bonus": [10.0 * i for i in range(n)],
+        KEY: [TaskRow(k, i, {"prompt": f"p{i}", "bonus": 10.0 * i}) for i, k in enumerate(task_ids)],
         "trainer_state": "state",
         **extra,
     }
@@ -67,16 +63,77 @@ def recorded(func, **options):
 
 def test_a_function_sees_only_rows_of_its_own_task():
     inner = CountingReward()
-    environments = list("abcde")
-    router(inner)(**batch(environments=environments))
+    router(inner)(**batch(environments=list("abcde")))
+    assert inner.calls == [
+        {
+            "prompts": ["p1", "p3", "p4"],
+            "completions": ["x", "xxx", "xxxx"],
+            "completion_ids": [[1], [3], [4]],
+            "bonus": [10.0, 30.0, 40.0],
+            "environments": ["b", "d", "e"],
+            "trainer_state": "state",
+        }
+    ]
+
+
+def test_fields_of_a_rollout_func_reach_the_function_cut_to_its_rows():
+    inner = CountingReward()
+    router(inner)(**batch(turns=[5, 6, 7, 8, 9], bonus=list("abcde"), same="for all", short=[1, 2], task_id=[0] * 5))
     (call,) = inner.calls
-    assert call["prompts"] == ["p1", "p3", "p4"]
-    assert call["completions"] == ["x", "xxx", "xxxx"]
-    assert call["completion_ids"] == [[1], [3], [4]]
-    assert call["bonus"] == [10.0, 30.0, 40.0]
-    assert call["environments"] == ["b", "d", "e"]
-    assert call["task_id"] == [1, 1, 1]
-    assert call["trainer_state"] == "state"
+    assert (call["turns"], call["same"], call["short"], call["task_id"]) == ([6, 8, 9], "for all", [1, 2], [0] * 3)
+    assert call["bonus"] == ["b", "d", "e"]  # a field takes the place of a column, as in TRL
+
+
+def test_what_the_host_reads_from_its_copy_is_no_field():
+    inner = CountingReward()
+    router(inner)(**batch(image=list("abcde"), images=list("abcde"), environment=list("abcde")))
+    assert not {"image", "images", "environment", KEY} & set(inner.calls[0])
+
+
+@pytest.mark.parametrize("name", ["self", "func", "task", "task_id", "row", "arguments", "seconds", "function", KEY])
+def test_a_column_of_any_name_reaches_the_function(name):
+    inner = CountingReward()
+    rows = [TaskRow(k, i, {"prompt": "p", name: i}) for i, k in enumerate(TASK_IDS)]
+    namespace = {}
+    exec(f"def exact(prompts, completions, completion_ids, trainer_state, {name}): return {name}", namespace)
+    for timeout in (None, 5.0):
+        assert router(namespace["exact"], timeout=timeout)(**batch(**{KEY: rows})) == [None, 1.0, None, 3.0, 4.0]
+
+    async def waits(**kwargs):
+        return namespace["exact"](**kwargs)
+
+    assert asyncio.run(router(waits)(**batch(**{KEY: rows}))) == [None, 1.0, None, 3.0, 4.0]
+    assert inner.calls == []
+
+
+@pytest.mark.parametrize("name", ["prompt", "completion", "completion_ids"])
+def test_columns_that_trl_leaves_out_are_left_out(name):
+    inner = CountingReward()
+    rows = [TaskRow(k, i, {"prompt": "p", name: "of the data"}) for i, k in enumerate(TASK_IDS)]
+    router(inner)(**batch(**{KEY: rows}))
+    assert "of the data" not in str(inner.calls)
+    assert inner.calls[0]["completion_ids"] == [[1], [3], [4]]
+
+
+def test_the_first_own_row_says_which_columns_there_are():
+    inner = CountingReward()
+    columns = [{"a": 0}, {"b": 1}, {"c": 2}, {"b": 3, "d": 3}, {"b": 4}]
+    rows = [TaskRow(k, i, columns[i]) for i, k in enumerate(TASK_IDS)]
+    router(inner)(**batch(**{KEY: rows}))
+    assert inner.calls[0]["b"] == [1, 3, 4]
+    assert not {"a", "c", "d"} & set(inner.calls[0])
+
+
+def test_a_row_without_a_column_of_the_first_one_is_a_failure_that_names_it():
+    failures = RewardFailures()
+    rows = [TaskRow(k, i, {"prompt": "p"} if i == 3 else {"prompt": "p", "x": i}) for i, k in enumerate(TASK_IDS)]
+    for kind in (lengths, async_lengths):
+        result = router(kind, failures)(**batch(**{KEY: rows}))
+        assert (asyncio.run(result) if inspect.iscoroutine(result) else result) == [None] * 5
+        (failure,) = failures.take()
+        assert failure.message.startswith(
+            "Rows of task 'b' must have the same columns within a batch, got no ['x'] in row 3"
+        )
 
 
 def test_rows_of_other_tasks_get_none():
@@ -87,12 +144,6 @@ def test_a_function_without_a_row_is_not_called():
     inner = CountingReward()
     assert router(inner, task_id=7)(**batch()) == [None] * 5
     assert inner.calls == []
-
-
-def test_columns_of_other_tasks_are_kept_away():
-    inner = CountingReward()
-    router(inner, foreign_columns=frozenset({"bonus"}))(**batch())
-    assert "bonus" not in inner.calls[0]
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=20))
@@ -156,10 +207,6 @@ def test_log_extra_of_the_wrong_length_is_a_recorded_failure():
     router(logs, failures)(**batch(log_extra=lambda column, values: None))
     message = failures.take()[0].message
     assert "`log_extra` must get one value per completion, got 1 values of 'answer' for 3 rows" in message
-
-
-def test_two_columns_of_the_same_name_merge():
-    assert merge_rows([None, 1, None], [2, None, None]) == [2, 1, None]
 
 
 @pytest.mark.parametrize(
@@ -272,91 +319,3 @@ def test_the_error_tells_the_first_failure_and_counts_the_others():
     _, failures = recorded(lambda prompts, **kwargs: [math.nan] * len(prompts))
     with pytest.raises(RewardError, match=r"task 'b' must return a finite number .* for row 1 (.|\n)*2 more failures"):
         raise RewardError(describe_failures(failures))
-
-
-def endless(**kwargs):
-    while True:
-        pass
-
-
-def swallowing(**kwargs):
-    while True:
-        try:
-            sum(range(1000))
-        except Exception:
-            continue
-
-
-def stubborn(**kwargs):
-    for _ in range(2):
-        try:
-            while True:
-                sum(range(1000))
-        except:  # noqa: E722
-            pass
-    return [1.0] * 3
-
-
-@pytest.mark.parametrize("func", [endless, swallowing, lambda **kwargs: time.sleep(60)])
-def test_a_function_that_never_returns_is_interrupted(func):
-    started = time.monotonic()
-    result, (failure,) = recorded(func, timeout=0.2)
-    assert time.monotonic() - started < 10
-    assert result == [None] * 5
-    assert failure.reason == "timeout"
-    assert failure.message.startswith("`reward_funcs` of task 'b' must return within 0.2 seconds, got no result from ")
-
-
-def test_a_function_that_swallows_one_interruption_gets_another():
-    result, failures = recorded(stubborn, timeout=0.1)
-    assert (result, failures) == ([None, 1.0, None, 1.0, 1.0], [])
-
-
-def test_an_async_function_that_waits_forever_is_interrupted():
-    async def waits(**kwargs):
-        await asyncio.sleep(60)
-
-    failures = RewardFailures()
-    assert asyncio.run(router(waits, failures, timeout=0.1)(**batch())) == [None] * 5
-    assert failures.take()[0].reason == "timeout"
-
-
-def test_an_own_timeout_error_is_an_ordinary_exception():
-    async def fails(**kwargs):
-        raise TimeoutError("upstream")
-
-    failures = RewardFailures()
-    asyncio.run(router(fails, failures, timeout=30)(**batch()))
-    assert failures.take()[0].reason == "exception"
-
-
-def test_the_time_limit_restores_the_handler_and_timer_it_found():
-    def handler(signum, frame):
-        raise AssertionError("not ours")
-
-    previous = signal.signal(signal.SIGALRM, handler)
-    signal.setitimer(signal.ITIMER_REAL, 100)
-    try:
-        assert call_within(5.0, lambda: "done") == "done"
-        assert signal.getsignal(signal.SIGALRM) is handler
-        assert 90 < signal.getitimer(signal.ITIMER_REAL)[0] <= 100
-        with pytest.raises(RewardTimeout):
-            call_within(0.05, endless)
-        assert signal.getsignal(signal.SIGALRM) is handler
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
-
-
-def test_nothing_fires_after_a_call_that_was_in_time():
-    call_within(0.05, lambda: None)
-    time.sleep(0.15)  # an armed timer would kill the process here
-    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
-
-
-def test_outside_the_main_thread_a_call_runs_without_a_limit():
-    results = []
-    thread = threading.Thread(target=lambda: results.append(call_within(0.05, lambda: time.sleep(0.2) or "done")))
-    thread.start()
-    thread.join()
-    assert results == ["done"]

@@ -12,6 +12,7 @@ from tests.tiny import contains_lower, rows, tiny_config, tiny_trainer
 from trl_mtgrpo import (
     ImprovementAwareWeighting,
     MultiTaskGRPOConfig,
+    PlateauGuard,
     RatioPreservingSampler,
     RewardOnlyWeighting,
     SelfEvolvingCurriculum,
@@ -102,7 +103,7 @@ def test_every_field_is_tried() -> None:
     assert {"method", *OTHER_VALUES} == set(OWN_FIELDS)
     assert set(OWN_FIELDS) == {field.name for field in dataclasses.fields(Settings)} - {
         "epsilon_high",
-        "custom_filter",
+        "own_parts",
     }
 
 
@@ -290,9 +291,39 @@ def test_a_description_names_what_ran(method: str) -> None:
 
 def test_a_description_has_fields_of_the_settings_only() -> None:
     names = {field.name for field in dataclasses.fields(Settings)}
-    for method, strategy, custom in itertools.product(METHODS, STRATEGIES, (True, False)):
-        found = resolve(config(method=method, task_weighting=strategy), custom_filter=custom)
-        assert set(found.described()) <= names
+    for method, strategy in itertools.product(METHODS, STRATEGIES):
+        assert set(resolve(config(method=method, task_weighting=strategy)).described()) <= names
+
+
+def keep_all(rewards: Any) -> Any:
+    return rewards.sum(axis=1) >= 0
+
+
+def test_a_description_names_the_users_own_parts_in_place_of_settings() -> None:
+    parts = {"weighting": RewardOnlyWeighting(), "sampler": RatioPreservingSampler(4), "guard": None}
+    shown = resolve(config(), own={**parts, "group_filter": keep_all}).described()
+    assert (shown["weighting"], shown["sampler"]) == ("RewardOnlyWeighting", "RatioPreservingSampler")
+    assert shown["group_filter"] == "mixed_correctness and keep_all"
+    assert not {"guard", "task_weighting", "task_weight_lr", "plateau_guard", "oversampling", "max_surplus_age"} & set(
+        shown
+    )
+
+
+@pytest.mark.parametrize(
+    ("part", "given"),
+    [
+        ({"weighting": RewardOnlyWeighting()}, {"task_weight_lr": 0.1, "plateau_guard": False}),
+        ({"weighting": RewardOnlyWeighting()}, {"task_weighting": "sec"}),
+        ({"sampler": RatioPreservingSampler(4)}, {"max_surplus_age": 1, "max_generated_tokens": 9}),
+        ({"guard": PlateauGuard()}, {"plateau_guard": False}),
+    ],
+    ids=str,
+)
+def test_settings_of_a_part_that_the_user_gives_are_without_effect(
+    part: dict[str, Any], given: dict[str, Any]
+) -> None:
+    args = config(**given)
+    assert set(without_effect(args, resolve(args, own=part))) == set(given)
 
 
 # A filter of the user's own, and a sampler
@@ -300,10 +331,9 @@ def test_a_description_has_fields_of_the_settings_only() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_filter_of_ones_own_filters_under_every_method(method: str) -> None:
-    found = resolve(config(method=method), custom_filter=True)
+    found = resolve(config(method=method), own={"group_filter": keep_all})
     assert found.filters_groups
     assert not found.trains_everything
-    assert found.described()["custom_filter"] is True
     assert resolve(config(method=method)).filters_groups == (METHODS[method]["group_filter"] != "none")
 
 

@@ -68,7 +68,7 @@ def test_solved_prompts_give_up_their_place(tmp_path: Path) -> None:
 
 def test_shares_that_the_user_fixed_stay_as_they_are(tmp_path: Path) -> None:
     trainer = train(tmp_path)
-    assert trainer.args.solved_discount == 0.0
+    assert trainer.settings.solved_discount == 0.0
     assert last_half(trainer, "target_share") == last_half(trainer, "weight")
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from trl_mtgrpo.rollouts.groups import Group, Rollout
+
 from trl_mtgrpo.sampling.accounting import REASONS, RolloutLedger
 from trl_mtgrpo.state.branches import Branch
 from trl_mtgrpo.state.codec import from_json, to_json

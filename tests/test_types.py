@@ -18,7 +18,6 @@ OPTIONS = """
 python_version = 3.11
 ignore_missing_imports = true
 follow_imports = silent
-disable_error_code = misc
 """
 SKIPPED = ("trl", "transformers", "torch", "datasets", "accelerate", "rich", "pandas", "pyarrow", "matplotlib")
 

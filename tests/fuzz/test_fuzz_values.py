@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from trl_mtgrpo.rollouts.groups import Group, join_generation, split_generation
 
 from tests.fuzz.cases import CASES
 from trl_mtgrpo import MultiTaskGRPOConfig, RatioPreservingSampler
 from trl_mtgrpo.host.config import check_settings
-from trl_mtgrpo.rollouts.groups import Group, join_generation, split_generation
 from trl_mtgrpo.sampling import AcceptanceEstimate, IndexStream
 from trl_mtgrpo.sampling.accounting import REASONS, RolloutLedger
 from trl_mtgrpo.state.codec import from_json, to_json

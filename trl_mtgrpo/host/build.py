@@ -1,14 +1,20 @@
 """From settings, tasks and a built host to the run that decides its hooks."""
 
+import logging
 import math
 from typing import Any
 
 from ..improvement.loss_inputs import ClipRange
 from ..improvement.weight_updates import WeightUpdater
 from ..report.display import TaskTableCallback
+from ..report.host_output import quieten
 from ..report.reporting import RunReporter
+from ..report.run_card import RunCardCallback
+from ..report.screen import Screen
 from ..rollouts import BatchLoop, CountedPrompts, IndexPrompts, Judge, RowStore
 from ..sampling import StallDoctor
+from ..state.codec import check_state
+from ..state.resuming import resume_exceptions
 from ..state.run_state import start_state
 from ..tasks import TaskMixture
 from ..tasks.fingerprint import fingerprint, function_names
@@ -21,6 +27,9 @@ from .run_plan import Parts, RunPlan
 from .saving import Checkpoints
 from .settings import Settings
 from .task_sampler import TaskAwareSampler
+
+
+logger = logging.getLogger(__name__)
 
 
 def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
@@ -58,7 +67,10 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
     )
     prompts = CountedPrompts() if plan.trains_host_rows else IndexPrompts(sizes, args.seed, trainer.shuffle_dataset)
     sampler = parts.sampler or build_sampler(settings, num_groups, ranks.size // math.gcd(ranks.size, generations))
-    reporter = RunReporter(mixture.names, mixture.num_rows(), settings.filters_groups, settings.max_empty_steps)
+    screen = Screen() if settings.task_table and trainer.accelerator.is_main_process else None
+    reporter = RunReporter(
+        mixture.names, mixture.num_rows(), settings.filters_groups, settings.max_empty_steps, screen
+    )
     scorer = Scorer(
         mixture,
         ranks,
@@ -96,6 +108,10 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
         tuple(fingerprint(task.train_dataset) for task in mixture.tasks) if known else (),
         tuple(function_names(task) for task in mixture.tasks),
     )
+    if args.save_strategy != "no":
+        check_state(start.weighting, "weighting")
+        for exception in resume_exceptions(args):
+            logger.warning(exception)
     run = MixtureRun(
         settings=settings,
         mixture=mixture,
@@ -105,7 +121,7 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
             prompts=parts.prompt_source or prompts,
             num_generations=generations,
             num_groups=num_groups,
-            doctor=StallDoctor() if settings.filters_groups else None,
+            doctor=StallDoctor.for_batch(num_groups) if settings.filters_groups else None,
             solved_discount=settings.solved_discount,
             max_surplus_age=surplus_age(sampler),
             # Before a task was generated its groups are taken to be as long as they can be.
@@ -136,8 +152,11 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
     )
     rollouts.probing = run.probing
     run.attach(trainer)
+    trainer.add_callback(RunCardCallback(mixture.names, settings.described()))
     if settings.task_table:
-        trainer.add_callback(TaskTableCallback(mixture.names))
+        table = TaskTableCallback(mixture.names)
+        trainer.add_callback(table)
+        quieten(trainer.callback_handler.callbacks, table.shows)
     return run
 
 

@@ -29,7 +29,7 @@ class Scored(NamedTuple):
     Args:
         task_ids (`numpy.ndarray` of shape `(N,)`):
             Task of each row.
-        index (`numpy.ndarray` of shape `(N,)`):
+        prompt (`numpy.ndarray` of shape `(N,)`):
             Row of the task's dataset.
         tokens (`numpy.ndarray` of shape `(N,)`):
             Tokens that the model wrote.
@@ -40,7 +40,7 @@ class Scored(NamedTuple):
     """
 
     task_ids: NDArray[np.int64]
-    index: NDArray[np.int64]
+    prompt: NDArray[np.int64]
     tokens: NDArray[np.int64]
     in_loss: NDArray[np.bool_]
     scores: Scores
@@ -209,7 +209,7 @@ class HostRollouts:
         zeros = np.zeros(len(task), dtype=np.int64)
         return GroupFacts(
             task=task,
-            prompt=scored.index.reshape(shape)[:, 0],
+            prompt=scored.prompt.reshape(shape)[:, 0],
             role=zeros,
             occurrence=zeros,
             bundle=np.arange(first_bundle, first_bundle + len(task)),

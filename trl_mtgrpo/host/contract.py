@@ -32,6 +32,7 @@ HOOKS: dict[str, tuple[str, ...]] = {
 LEADING: dict[str, tuple[str, ...]] = {
     "_get_per_token_logps_and_entropies": ("model", "input_ids", "attention_mask", "logits_to_keep", "batch_size"),
     "log": ("logs",),
+    "_determine_best_metric": ("metrics", "trial"),
     "_run_epoch": ("model", "epoch"),
 }
 

@@ -38,6 +38,11 @@ class Parts:
     baseline_accuracy: Mapping[str, float] | None = None
 
     @property
+    def of_method(self) -> dict[str, Any]:
+        """Those that stand in place of settings, by name."""
+        return {name: getattr(self, name) for name in ("weighting", "sampler", "guard", "group_filter")}
+
+    @property
     def given(self) -> list[str]:
         """Names of those that were brought."""
         return [part.name for part in fields(self) if getattr(self, part.name) is not None]
@@ -104,7 +109,7 @@ def plan_run(
     """
     args = _default_args(model) if args is None else args
     has_tasks = tasks is not None or isinstance(reward_funcs, Mapping)
-    settings = resolve(args, has_tasks=has_tasks, custom_filter=parts.group_filter is not None)
+    settings = resolve(args, has_tasks=has_tasks, own=parts.of_method)
     given = {"reward_funcs": reward_funcs, "train_dataset": train_dataset, "eval_dataset": eval_dataset}
     arguments: dict[str, Any] = {"model": model, "args": args, **given, **host_options}
     acts = [name for name in chosen(args) if name != "method"] + parts.given

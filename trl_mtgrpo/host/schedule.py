@@ -34,6 +34,7 @@ class Schedule:
     @classmethod
     def of(cls, args: GRPOConfig, batches_per_epoch: int) -> "Schedule":
         """The schedule of a run with these settings."""
+        assert args.steps_per_generation is not None  # the host's config fills it
         per_batch, window = args.steps_per_generation * args.num_iterations, args.gradient_accumulation_steps
         per_epoch = math.ceil(batches_per_epoch * per_batch / window)
         steps = args.max_steps if args.max_steps > 0 else math.ceil(per_epoch * args.num_train_epochs)

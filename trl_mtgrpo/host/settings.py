@@ -1,7 +1,7 @@
 """From what was given to what is run: every setting with its value, and nothing written back."""
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Literal
 
 from trl import GRPOConfig
@@ -87,6 +87,22 @@ STRATEGY_PARAMETERS = {
     "absent_improvement": "absent_improvement",
 }
 
+# Settings that are without effect where the user gives this part to the trainer.
+REPLACED_BY = {
+    "weighting": ("task_weighting", "fixed_task_weights", "plateau_guard", *STRATEGY_PARAMETERS),
+    "guard": ("plateau_guard",),
+    "sampler": (
+        "preserve_task_ratio",
+        "oversampling",
+        "acceptance_aware",
+        "max_acceptance_inflation",
+        "max_resampling_rounds",
+        "max_surplus_age",
+        "max_generated_groups",
+        "max_generated_tokens",
+    ),
+}
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -97,8 +113,9 @@ class Settings:
     Args:
         epsilon_high (`float`):
             Upper bound of the clip range.
-        custom_filter (`bool`):
-            Whether the user has given a filter of groups.
+        own_parts (`dict[str, str]`):
+            What the user has given in place of a part that settings describe: the name of its class or function by
+            the trainer's argument, `"weighting"`, `"sampler"`, `"guard"` or `"group_filter"`.
     """
 
     method: MethodName
@@ -128,6 +145,7 @@ class Settings:
     max_acceptance_inflation: float
     max_resampling_rounds: int
     max_surplus_age: int
+    max_generated_groups: int | None
     max_generated_tokens: int | None
     max_empty_steps: int
     reward_on_error: OnRewardError
@@ -135,12 +153,12 @@ class Settings:
     allow_task_changes: bool
     task_table: bool
     epsilon_high: float
-    custom_filter: bool = False
+    own_parts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def filters_groups(self) -> bool:
         """Whether any group can be kept out of training."""
-        return self.custom_filter or self.group_filter != "none"
+        return "group_filter" in self.own_parts or self.group_filter != "none"
 
     @property
     def trains_everything(self) -> bool:
@@ -165,32 +183,37 @@ class Settings:
         What the run does, for a person to read.
 
         Returns:
-            `dict[str, Any]`: the settings that act on what is trained, by name; those without effect are absent.
+            `dict[str, Any]`: the settings that act on what is trained, by name, and the user's own parts; those
+            without effect are absent.
         """
         known = strategy_defaults(self.task_weighting)
         shown = ["method", "task_weighting"]
         shown += [name for name, parameter in STRATEGY_PARAMETERS.items() if parameter in known]
         if self.task_weighting == "fixed":
             shown += ["fixed_task_weights"]
-        else:
+        unknown = "weighting" in self.own_parts  # what it reads
+        if unknown or self.task_weighting != "fixed":
             shown += ["task_weight_update"]
-        if self.task_weighting == "improvement_aware":
+        if unknown or self.task_weighting == "improvement_aware":
             shown += ["improvement_source"]
             if self.improvement_source == "surrogate":
                 shown += ["improvement_reduction", "improvement_groups"]
-        if self.follows_rewards:
+        if unknown or self.follows_rewards:
             shown += ["task_reward_ema", "plateau_guard"]
         shown += ["group_filter", "preserve_task_ratio", "oversampling", "solved_discount"]
         if self.filters_groups:
             shown += ["acceptance_aware", "max_acceptance_inflation", "max_resampling_rounds"]
         if not self.trains_everything:
-            shown += ["max_surplus_age", "max_generated_tokens"]
-        if self.custom_filter:
-            shown += ["custom_filter"]
-        return {name: getattr(self, name) for name in [*shown, "epsilon_high"]}
+            shown += ["max_surplus_age", "max_generated_groups", "max_generated_tokens"]
+        replaced = {name for part in self.own_parts for name in REPLACED_BY.get(part, ())}
+        values = {name: getattr(self, name) for name in [*shown, "epsilon_high"] if name not in replaced}
+        parts = dict(self.own_parts)
+        if "group_filter" in parts:  # on top of the configured one
+            parts["group_filter"] = f"{self.group_filter} and {parts['group_filter']}"
+        return values | parts
 
 
-def resolve(args: GRPOConfig, *, has_tasks: bool = True, custom_filter: bool = False) -> Settings:
+def resolve(args: GRPOConfig, *, has_tasks: bool = True, own: Mapping[str, Any] | None = None) -> Settings:
     """
     The values that a run uses: what was given, else what the method sets, else the strategy's own default.
 
@@ -200,8 +223,9 @@ def resolve(args: GRPOConfig, *, has_tasks: bool = True, custom_filter: bool = F
             and keeps its clip range.
         has_tasks (`bool`, *optional*, defaults to `True`):
             Whether the run has tasks. The method of a plain dataset is `"grpo"` unless one is given.
-        custom_filter (`bool`, *optional*, defaults to `False`):
-            Whether the user has given a filter of groups.
+        own (`dict[str, Any]`, *optional*):
+            The trainer's arguments `"weighting"`, `"sampler"`, `"guard"` and `"group_filter"`, by name; `None` is what
+            the user has not given.
 
     Returns:
         [`Settings`]
@@ -240,7 +264,11 @@ def resolve(args: GRPOConfig, *, has_tasks: bool = True, custom_filter: bool = F
     return Settings(
         **values,
         epsilon_high=args.epsilon if epsilon_high is None else epsilon_high,
-        custom_filter=custom_filter,
+        own_parts={
+            part: getattr(value, "__name__", type(value).__name__)
+            for part, value in (own or {}).items()
+            if value is not None
+        },
     )
 
 

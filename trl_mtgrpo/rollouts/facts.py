@@ -57,7 +57,7 @@ class GroupFacts:
     bundle: IntVector
     members: IntVector
     generation: IntVector
-    tokens: NDArray[np.int64]
+    tokens: NDArray[np.int64]  # of floats in a simulation
     outcome: IntVector
     accepted: NDArray[np.bool_]
     reward: NDArray[np.float64]
@@ -74,7 +74,15 @@ class GroupFacts:
         none = np.zeros(0, dtype=np.int64)
         matrix = np.zeros((0, num_generations))
         return cls(
-            *([none] * 9),
+            task=none,
+            prompt=none,
+            role=none,
+            occurrence=none,
+            bundle=none,
+            members=none,
+            generation=none,
+            tokens=none,
+            outcome=none,
             accepted=none.astype(bool),
             reward=matrix,
             success=matrix,

@@ -44,7 +44,6 @@ class ResumeSettings(Protocol):
 
     beta: float
     sync_ref_model: bool
-    use_vllm: bool
     save_only_model: bool
     ignore_data_skip: bool
 
@@ -123,7 +122,7 @@ def check_tasks(saved: MultiTaskState, start: MultiTaskState) -> None:
 
 def resume_exceptions(args: ResumeSettings) -> list[str]:
     """
-    Why a run that is resumed will not be the uninterrupted one, bit for bit.
+    Settings with which a resumed run is not the uninterrupted one, bit for bit, and how to change that.
 
     Args:
         args ([`~trl.GRPOConfig`]):
@@ -137,11 +136,6 @@ def resume_exceptions(args: ResumeSettings) -> list[str]:
         exceptions.append(
             "`sync_ref_model=True`: the reference model is not in a checkpoint. A resumed run compares with the model "
             "it is given until the next synchronisation. Set `sync_ref_model=False` for an exact resume."
-        )
-    if args.use_vllm:
-        exceptions.append(
-            "`use_vllm=True`: the random state of vLLM is not in a checkpoint. A resumed run draws other completions "
-            "from the same policy."
         )
     if args.save_only_model:
         exceptions.append(

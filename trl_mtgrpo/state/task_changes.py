@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..sampling.accounting import RolloutLedger
 from .parts import move_tasks
 from .run_state import MultiTaskState
 
@@ -118,20 +119,18 @@ def expire(state: MultiTaskState, keep: NDArray[np.bool_], why: Sequence[str]) -
         return state, ""
     gone = state.carried.select(~keep)
     groups, tokens = (count(len(state.task_names)) for count in (gone.counts, gone.token_counts))
-    changes = {
-        "carried": state.carried.select(keep),
-        "groups": replace(
-            state.groups, expired=state.groups.expired + groups, carried_out=state.groups.carried_out - groups
-        ),
-        "tokens": replace(
-            state.tokens, expired=state.tokens.expired + tokens, carried_out=state.tokens.carried_out - tokens
-        ),
-    }
     by_task = ", ".join(f"{groups[k]} of '{name}'" for k, name in enumerate(state.task_names) if groups[k])
-    return (
-        replace(state, **changes),
-        f"{groups.sum()} carried groups expire ({by_task}): {', '.join(why)}.",
+    expired = replace(
+        state,
+        carried=state.carried.select(keep),
+        groups=_expired(state.groups, groups),
+        tokens=_expired(state.tokens, tokens),
     )
+    return expired, f"{groups.sum()} carried groups expire ({by_task}): {', '.join(why)}."
+
+
+def _expired(ledger: RolloutLedger, counts: NDArray[np.int64]) -> RolloutLedger:
+    return replace(ledger, expired=ledger.expired + counts, carried_out=ledger.carried_out - counts)
 
 
 def _by_name(state: MultiTaskState, values: Sequence[Any]) -> dict[str, Any]:

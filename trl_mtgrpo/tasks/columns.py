@@ -55,26 +55,29 @@ class RewardColumns:
         weights: list[float] = []
         owners: list[list[int]] = []
         of_task: list[tuple[int, ...]] = []
-        models: dict[Any, int] = {}
+        models: dict[Any, list[int]] = {}
         for task_id, task in enumerate(tasks):
-            columns = []
+            columns: list[int] = []
             for given, weight, source in task.sources():
-                key = given if isinstance(given, str) else id(given)
-                column = models.get(key, len(functions)) if _is_model(given) else len(functions)
+                # A model that a task lists twice is two columns, as in TRL.
+                shared = (
+                    models.setdefault(given if isinstance(given, str) else id(given), []) if _is_model(given) else []
+                )
+                column = next((column for column in shared if column not in columns), len(functions))
                 columns.append(column)
                 if column < len(functions):
                     _check_shared_weight(tasks, owners[column][0], task_id, names[column], weights[column], weight)
                     owners[column].append(task_id)
                     continue
-                if _is_model(given):
-                    models[key] = column
-                    name, function = _distinct(_model_name(given), names), given
+                if isinstance(given, str | nn.Module):
+                    shared.append(column)
+                    name = _distinct(_model_name(given), names)
+                    functions.append(given)
                 else:
                     name = function_name(given)
                     name = _distinct(f"{task.name}/{name}" if qualified_names else name, names)
                     kind = AsyncTaskReward if is_async(given) else TaskReward
-                    function = kind(given, task.name, task_id, name, failures, source, on_error, timeout)
-                functions.append(function)
+                    functions.append(kind(given, task.name, task_id, name, failures, source, on_error, timeout))
                 names.append(name)
                 weights.append(weight)
                 owners.append([task_id])

@@ -38,7 +38,8 @@ def is_conversational(dataset: Any, argument: str, task: str) -> bool:
     if len(dataset) == 0:
         raise ValueError(f"{owner} must have at least one row, got 0. Check the filter or split that made it.")
     made = makes_columns(dataset)
-    columns = list(read_rows(dataset, [0])[0]) if made else visible_columns(dataset)
+    sample = read_rows(dataset, [0])[0]
+    columns = list(sample) if made else visible_columns(dataset)
     if "prompt" not in columns:
         raise ValueError(
             f"{owner} must have a column 'prompt', got {columns}. Rename one with "
@@ -50,11 +51,12 @@ def is_conversational(dataset: Any, argument: str, task: str) -> bool:
             f"{owner} must not have columns that the trainer passes to reward functions itself, got {reserved}. "
             "Rename them with `dataset.rename_column`."
         )
-    first = read_rows(dataset, [0])[0]["prompt"]
+    first = sample["prompt"]
     if made:  # when they are read, so only a sample is looked at
         return _kinds_of([first], owner)
-    if first is not None and not isinstance(first, str | list):
-        _kinds_of([first], f"{owner} in the format '{dataset.format['type']}'")
+    shown = dataset.format["type"]
+    if shown is not None and first is not None and not isinstance(first, str | list):
+        _kinds_of([first], f"{owner} in the format '{shown}'")
     kinds = set()
     for start, table in _tables(dataset):
         column = table.column("prompt")
@@ -166,13 +168,16 @@ def check_dataset(dataset: Any, owner: str) -> None:
     """
     if isinstance(dataset, Dataset):
         return
-    expected = f"{owner} must be a `datasets.Dataset`, got {type(dataset).__name__}"
+    kind = type(dataset).__name__
     if isinstance(dataset, Mapping):
         first = next(iter(dataset), "train")
-        raise TypeError(f"{expected} with the splits {list(dataset)}. Name one of them: `dataset[{first!r}]`.")
+        raise TypeError(
+            f"{owner} must be a `datasets.Dataset`, got {kind} with the splits {list(dataset)}. Name one of them: "
+            f"`dataset[{first!r}]`."
+        )
     raise TypeError(
-        f"{expected}. Rows are drawn by position, so turn a stream into one with "
-        "`Dataset.from_list(list(stream.take(n)))`."
+        f"{owner} must be a `datasets.Dataset`, got {kind}. Rows are drawn by position, so turn a stream into one "
+        "with `Dataset.from_list(list(stream.take(n)))`."
     )
 
 

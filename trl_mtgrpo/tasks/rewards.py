@@ -4,7 +4,6 @@ A failure in user code is recorded, not raised, because an exception on one rank
 in a collective; the trainer shares the record over the ranks and raises on all of them together.
 """
 
-import asyncio
 import functools
 import inspect
 import math
@@ -16,7 +15,7 @@ from typing import Any, Literal
 from .failures import RewardError, RewardFailure, RewardFailures, describe_failures
 from .logged import LoggedValues
 from .rows import HOST_COLUMNS, KEY, TaskRow
-from .time_limit import RewardTimeout, call_within
+from .time_limit import RewardTimeout, await_within, call_within
 
 
 __all__ = [
@@ -73,7 +72,7 @@ class TaskReward:
         on_error (`str`, *optional*, defaults to `"raise"`):
             `"raise"` records a fatal failure, `"drop"` one that leaves the rows unscored.
         timeout (`float`, *optional*):
-            Seconds that one call may take. See [`call_within`]; an async function is limited while it waits.
+            Seconds that one call may take; see [`call_within`] and [`await_within`] for what is stopped.
     """
 
     def __init__(
@@ -203,17 +202,15 @@ class AsyncTaskReward(TaskReward):
         rows = self._own_rows(arguments)
         if not rows:
             return [None] * len(arguments["prompts"])
-        deadline = asyncio.timeout(self.timeout)
         try:
             own = self._own_arguments(rows, arguments)
-            async with deadline:
-                result = _as_list(await self.func(**own))
+            result = _as_list(await await_within(self.timeout, lambda: self.func(**own)))
+        except RewardTimeout:
+            return self._timed_out(rows, arguments)
         except _UnevenColumns as error:
             self._record(rows, "exception", str(error))
             return [None] * len(arguments["prompts"])
         except Exception as error:  # user code may raise anything; raised again on every rank together
-            if deadline.expired() and isinstance(error, TimeoutError):
-                return self._timed_out(rows, arguments)
             return self._failed(rows, arguments, error)
         return self._checked(result, rows, arguments)
 

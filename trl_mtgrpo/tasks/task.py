@@ -1,6 +1,5 @@
 """What a task is: name, data and rewards bound in one checked value."""
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -188,15 +187,6 @@ class Task:
                     f"`reward_funcs` of task '{self.name}' must be functions or reward models, got {function!r}. Pass "
                     "at least one function `f(prompts, completions, **columns)` that returns a list of numbers."
                 )
-        models = [function for function in functions if isinstance(function, str | nn.Module)]
-        if any(
-            first is second or (isinstance(first, str) and first == second)
-            for first, second in itertools.combinations(models, 2)
-        ):
-            raise ValueError(
-                f"`reward_funcs` of task '{self.name}' must have each reward model once, got {len(functions)} "
-                "functions with one twice. Give it a larger weight instead."
-            )
         weights = _numbers((1.0,) * len(functions) if self.reward_weights is None else self.reward_weights)
         if weights is None or len(weights) != len(functions):
             raise ValueError(

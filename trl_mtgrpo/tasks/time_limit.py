@@ -1,10 +1,13 @@
 """Decides when a call into user code has taken too long, and stops it."""
 
+import asyncio
+import contextlib
 import contextvars
 import ctypes
+import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from types import FrameType
 from typing import Any
 
@@ -43,6 +46,85 @@ def call_within(seconds: float | None, function: Callable[[], Any]) -> Any:
     if in_main and hasattr(signal, "SIGURG") and hasattr(signal, "pthread_kill"):
         return _call_interruptibly(seconds, function)
     return _call_apart(seconds, function)
+
+
+async def await_within(seconds: float | None, function: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    """
+    Await a function and stop it after a while, also when it blocks instead of waiting.
+
+    With a limit the function runs in an event loop of a thread of its own, the same one for all functions. What waits
+    is cancelled there; a function that blocks the loop is left behind with it, and stopped as soon as it executes
+    Python code again, while other functions that ran there at the time are over time too.
+
+    Args:
+        seconds (`float` or `None`):
+            The limit; `None` for none, and then the caller's loop.
+        function (`Callable`):
+            The function, without arguments.
+
+    Returns:
+        What the function returns.
+
+    Raises:
+        `RewardTimeout`: when the time is over.
+    """
+    if seconds is None:
+        return await function()
+    loop = _running_loop()
+    limited = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_cancelled_after(seconds, function), loop.loop))
+    # Longer than the limit itself, so that a loop that is alive cancels what waits.
+    done, _ = await asyncio.wait([limited], timeout=seconds + max(seconds / 10, 0.1))
+    if not done:
+        limited.cancel()
+        loop.abandon()
+        raise RewardTimeout
+    return limited.result()
+
+
+async def _cancelled_after(seconds: float, function: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    deadline = asyncio.timeout(seconds)
+    try:
+        async with deadline:
+            return await function()
+    except TimeoutError:
+        if deadline.expired():
+            raise RewardTimeout from None
+        raise
+
+
+class _Loop:
+    """An event loop in a thread of its own."""
+
+    def __init__(self) -> None:
+        self.process = os.getpid()
+        self.abandoned = False
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        with contextlib.suppress(RewardTimeout):
+            self.loop.run_forever()
+
+    def abandon(self) -> None:
+        self.abandoned = True
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        _stop(self.thread)
+
+
+def _running_loop() -> _Loop:
+    global _loop
+    if _loop is None or _loop.abandoned or _loop.process != os.getpid():  # threads do not survive a fork
+        _loop = _Loop()
+    return _loop
+
+
+_loop: _Loop | None = None
+
+
+def _stop(thread: threading.Thread) -> None:
+    """Raises [`RewardTimeout`] in a thread when it executes Python code next."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(RewardTimeout))
 
 
 class _Watch:
@@ -93,7 +175,7 @@ def _call_apart(seconds: float, function: Callable[[], Any]) -> Any:
     thread.start()
     thread.join(seconds)
     if thread.is_alive():
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(RewardTimeout))
+        _stop(thread)
         raise RewardTimeout
     succeeded, value = outcome[0]
     if succeeded:
