@@ -4,6 +4,9 @@ import logging
 import math
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..improvement.loss_inputs import ClipRange
 from ..improvement.weight_updates import WeightUpdater
 from ..report.display import TaskTableCallback
@@ -15,6 +18,7 @@ from ..state.resuming import resume_exceptions
 from ..state.run_state import start_state
 from ..tasks import TaskMixture
 from ..tasks.fingerprint import fingerprint, function_names
+from .agents import Agents
 from .collecting import HostRollouts, Scorer
 from .distributed import Ranks
 from .logs import ExtraColumns
@@ -24,6 +28,7 @@ from .run_plan import Parts, RunPlan
 from .saving import Checkpoints
 from .settings import Settings
 from .task_sampler import TaskAwareSampler
+from .turns import Turns
 
 
 logger = logging.getLogger(__name__)
@@ -63,14 +68,17 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
         shuffle=trainer.shuffle_dataset,
     )
     prompts = CountedPrompts() if plan.trains_host_rows else IndexPrompts(sizes, args.seed, trainer.shuffle_dataset)
-    sampler = parts.sampler or build_sampler(settings, num_groups, ranks.size // math.gcd(ranks.size, generations))
+    multiple = ranks.size // math.gcd(ranks.size, generations)
+    sampler = parts.sampler or build_sampler(settings, num_groups, multiple)
     reporter = RunReporter(mixture.names, mixture.num_rows(), settings.filters_groups, settings.max_empty_steps)
+    agents = None if mixture.environments is None else Agents(trainer, mixture, ranks)
     scorer = Scorer(
         mixture,
         ranks,
         reporter,
         ends=frozenset([*trainer.eos_token_ids, trainer._tokenizer.pad_token_id]),
         masks_truncated=trainer.mask_truncated_completions,
+        **({} if agents is None else {"activity": agents.activity}),
     )
     rollouts = HostRollouts(
         mixture,
@@ -79,8 +87,11 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
         build_judge(settings, mixture, args, parts),
         store,
         columns,
-        # A whole round in one call is best for vLLM; `generate` holds its whole batch in memory.
-        groups_per_call=2**31 if trainer.use_vllm else num_groups,
+        # A whole round in one call is best for vLLM; `generate` holds its whole batch in memory, and every row of an
+        # environment one that is open.
+        groups_per_call=2**31 if trainer.use_vllm and agents is None else num_groups,
+        groups_of_task=_most_groups(mixture, generations),
+        multiple=multiple,
     )
     updater = WeightUpdater(
         weighting=parts.weighting or build_weighting(settings, mixture.names),
@@ -143,6 +154,8 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
             plan.trains_host_rows,
         ),
         baseline_accuracy=parts.baseline_accuracy,
+        turns=Turns(trainer, mixture, ranks, plan.parses_responses),
+        agents=agents,
     )
     rollouts.probing = run.probing
     run.attach(trainer)
@@ -162,3 +175,11 @@ def build_judge(settings: Settings, mixture: TaskMixture, args: Any, parts: Part
         scale_rewards=args.scale_rewards,
         group_filter=parts.group_filter,
     )
+
+
+def _most_groups(mixture: TaskMixture, generations: int) -> NDArray[np.float64] | None:
+    """Groups of each task in a generate call, where the number of its environments is bounded."""
+    bounds = [task.max_environments for task in mixture.tasks]
+    if not any(bounds):
+        return None
+    return np.array([math.inf if bound is None else bound // generations for bound in bounds])
