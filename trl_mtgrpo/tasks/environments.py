@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Methods of an environment that the model cannot call.
-NOT_TOOLS = ("reset", "get_reward")
+# Methods of an environment that the model cannot call. To the host alone `close` would be a tool.
+NOT_TOOLS = ("reset", "get_reward", "close")
 
 
 class HostEnvironment:
@@ -179,6 +179,12 @@ def check_environment(task: str, factory: Callable[[], Any]) -> Any:
             f"`environment_factory` of task '{task}' must make objects whose class has a method `reset(**row)`, got "
             f"{type(made).__name__}. Define it as a plain method; it may return an observation."
         )
+    if inspect.isfunction(getattr(type(made), "close", None)) and len(inspect.signature(made.close).parameters):
+        raise ValueError(
+            f"`environment_factory` of task '{task}' must make objects whose `close` takes nothing, got "
+            f"`close{inspect.signature(made.close)}`. It is called at the end of training and is no tool: rename a "
+            "tool of that name."
+        )
     return made
 
 
@@ -189,7 +195,7 @@ def owned_rows(num_rows: int) -> Dataset:
 
 
 def environment_tools(kind: type) -> list[str]:
-    """Names of the methods of an environment that the model can call, by TRL's own rule."""
+    """Names of the methods of an environment that the model can call, by TRL's own rule except for `close`."""
     methods = inspect.getmembers(kind, predicate=inspect.isfunction)
     return [name for name, _ in methods if name not in NOT_TOOLS and not name.startswith("_")]
 
