@@ -219,10 +219,11 @@ SETTINGS: dict[str, Any] = {
 def agent_trainer(folder: Any, tasks: list[Task] | None, **changes: Any) -> MultiTaskGRPOTrainer:
     own = ("weighting", "rollout_source", "reward_funcs", "train_dataset", "environment_factory", "tools")
     options = {name: changes.pop(name) for name in own if name in changes}
+    tokenizer, model = changes.pop("tokenizer", None), changes.pop("model", None)
     return MultiTaskGRPOTrainer(
-        model=changes.pop("model", None) or tool_model(),
+        model=model or tool_model(),
         tasks=tasks,
         args=tiny_config(folder, **(SETTINGS | changes)),
-        processing_class=changes.pop("tokenizer", None) or tool_tokenizer(),
+        processing_class=tokenizer or tool_tokenizer(),
         **options,
     )
