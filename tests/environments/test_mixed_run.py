@@ -152,7 +152,7 @@ def test_a_plain_task_is_trained_as_without_environments_where_the_plan_is_the_s
     steps: int, tmp_path: Path
 ) -> None:
     def trained(other: Task, tokenizer: Any) -> MultiTaskGRPOTrainer:
-        plain = Task("plain", chat_rows("p"), [has_a_letter, length])
+        plain = Task("plain", chat_rows("p"), [has_a_letter, length], reward_range=(0.0, 2.0))
         torch.manual_seed(0)
         trainer = agent_trainer(
             tmp_path,

@@ -31,7 +31,7 @@ def test_text_prompts_cannot_show_tools(options: dict[str, Any]) -> None:
 
 
 def test_a_template_must_show_tools(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="`processing_class` must have a chat template .* for task 'guess'.*Qwen3"):
+    with pytest.raises(ValueError, match=r"`processing_class` must have a chat template .* for task 'guess'.*Qwen3"):
         agent_trainer(tmp_path, [guess_task()], tokenizer=tiny_tokenizer(chat=True))
 
 
@@ -129,7 +129,7 @@ class Broken:
 
 def test_an_environment_must_come_up() -> None:
     with pytest.raises(
-        ValueError, match="`environment_factory` of task 'a' must make an environment.*ConnectionError: no server"
+        ValueError, match=r"`environment_factory` of task 'a' must make an environment.*ConnectionError: no server"
     ):
         Task("a", chat_rows("p"), environment_factory=Broken)
 
@@ -178,7 +178,7 @@ def test_a_single_factory_is_refused_beside_a_dict_of_rewards(tmp_path: Path) ->
 
 def test_unknown_names_in_dicts_are_named(tmp_path: Path) -> None:
     data = chat_rows("s").add_column("task", ["sum"] * 24)
-    with pytest.raises(ValueError, match="`tools` must have names of tasks as its keys, got .'sums'.*Did you mean"):
+    with pytest.raises(ValueError, match=r"`tools` must have names of tasks as its keys, got .'sums'.*Did you mean"):
         agent_trainer(tmp_path, None, reward_funcs={"sum": answered}, train_dataset=data, tools={"sums": [add]})
 
 
