@@ -148,6 +148,23 @@ def rows_by_task(dataset: Any, argument: str, names: tuple[str, ...], must_cover
     return rows
 
 
+def sets_by_task(dataset: Dataset | Mapping[str, Dataset] | None, names: tuple[str, ...]) -> Mapping[str, Dataset]:
+    """Evaluation rows by task name."""
+    if dataset is None:
+        return {}
+    if not isinstance(dataset, Mapping):
+        rows = rows_by_task(dataset, "eval_dataset", names, must_cover=False)
+        return {name: dataset.select(rows[name]) for name in names if name in rows}
+    unknown = sorted(set(dataset) - set(names))
+    if unknown:
+        raise ValueError(
+            f"`eval_dataset` must have names of tasks as its keys, got {unknown} beside the tasks {list(names)}."
+            f"{close_names(unknown, names)} Rename them; other sets can be given to `trainer.evaluate`, with a column "
+            "'task'."
+        )
+    return dataset
+
+
 def kind_name(conversational: bool) -> str:
     """What to call prompts of a kind, in error messages."""
     return "lists of messages" if conversational else "text"
