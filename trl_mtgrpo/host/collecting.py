@@ -91,7 +91,7 @@ class Scorer:
         failures = self.mixture.failures.take()
         fatal = any(failure.fatal for failure in failures)
         local = [
-            [row.task_id, row.row, tokens, self._trains(fields), fatal, len(failures)]
+            [row.task_id, row.row, tokens, self.trains(fields), fatal, len(failures)]
             for row, tokens, fields in zip(rows, generation.num_tokens, generation.rows, strict=True)
         ]
         facts = self.ranks.gather(local).astype(np.int64)
@@ -102,7 +102,8 @@ class Scorer:
         scores = self.mixture.scoring.score(values.float().cpu().numpy(), facts[:, 0])
         return Scored(facts[:, 0], facts[:, 1], facts[:, 2], facts[:, 3].astype(bool), scores)
 
-    def _trains(self, fields: dict[str, Any]) -> bool:
+    def trains(self, fields: dict[str, Any]) -> bool:
+        """Whether a row of these fields has a token in the loss."""
         ids, mask = fields["completion_ids"], fields.get("tool_mask")
         if self.masks_truncated and ids[-1] not in self.ends:
             return False

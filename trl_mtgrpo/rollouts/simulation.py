@@ -9,6 +9,7 @@ from ..sampling import OUTCOMES, AcceptanceEstimate, RatioPreservingSampler, Sta
 from ..sampling.accounting import RolloutLedger
 from .facts import GroupFacts, IntVector
 from .loop import BatchLoop, BatchSampler
+from .programs import ProgramMemory
 from .prompts import CountedPrompts, Prompts
 
 
@@ -89,6 +90,7 @@ class SimulatedState:
     carried: GroupFacts
     groups: RolloutLedger
     tokens: RolloutLedger
+    programs: ProgramMemory
     draws: None = None
     generation: int = 0
     empty_steps: int = 0
@@ -102,6 +104,7 @@ class SimulatedState:
             carried=GroupFacts.empty(),
             groups=RolloutLedger.empty(num_tasks),
             tokens=RolloutLedger.empty(num_tasks),
+            programs=ProgramMemory.start(num_tasks),
         )
 
 
@@ -145,7 +148,7 @@ class SimulatedRollouts:
             prompt=prompts.row,
             role=zeros,
             occurrence=zeros,
-            bundle=zeros,
+            bundle=np.arange(task.size),
             members=zeros + episodes,
             generation=zeros + self.step,
             tokens=self.tokens[task],  # type: ignore[arg-type]

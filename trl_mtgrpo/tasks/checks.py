@@ -13,7 +13,6 @@ _UNBUILT: dict[str, Any] = {
     "max_completion_length": None,
     "tools": (),
     "environment_factory": None,
-    "program": None,
 }
 
 

@@ -70,6 +70,7 @@ class TaskMixture:
         check_mixture_options(on_error, timeout)
         refuse_unbuilt(self.tasks)
         self.names = tuple(task.name for task in self.tasks)
+        self.on_error, self.timeout = on_error, timeout
         self.failures = RewardFailures()
         self._columns = RewardColumns(self.tasks, self.failures, on_error, timeout, qualified_names)
         self._bound = BoundRows()

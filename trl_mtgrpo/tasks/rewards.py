@@ -82,7 +82,7 @@ class TaskReward:
         task_id: int,
         name: str,
         failures: RewardFailures,
-        source: Literal["reward_funcs", "outcome_func"] = "reward_funcs",
+        source: Literal["reward_funcs", "outcome_func", "module_rewards"] = "reward_funcs",
         on_error: Literal["raise", "drop"] = "raise",
         timeout: float | None = None,
     ) -> None:
@@ -159,10 +159,10 @@ class TaskReward:
             return rewards
         for row, value in zip(rows, result, strict=True):
             number = _as_number(value)
-            if value is None or (number is not None and (self.source == "reward_funcs" or number in (0.0, 1.0))):
+            if value is None or (number is not None and (self.source != "outcome_func" or number in (0.0, 1.0))):
                 rewards[row] = number
             else:
-                kind = "a finite number" if self.source == "reward_funcs" else "True, False, 0, 1"
+                kind = "a finite number" if self.source != "outcome_func" else "True, False, 0, 1"
                 message = (
                     f"{expected} {kind} or None per row, got {repr(value)[:80]} for row {row} from '{self.__name__}' "
                     f"(prompt {repr(prompts[row])[:80]}). Return None for a completion that cannot be scored."
