@@ -33,7 +33,7 @@ test: $(BIN)/.installed-test  ## run the tests
 	$(BIN)/python -m pytest -q -n 2 -m "not slow and not vllm"
 
 test-numpy: $(BIN)/.installed-numpy  ## run the numpy tests where only numpy, pytest and hypothesis are installed
-	$(VENV)-numpy/bin/python -m pytest -q tests/weighting tests/sampling
+	$(VENV)-numpy/bin/python -m pytest -q tests/weighting tests/sampling tests/rollouts/test_simulation.py
 
 $(BIN)/.installed-numpy:
 	$(PYTHON) -m venv $(VENV)-numpy

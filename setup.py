@@ -18,7 +18,7 @@ EXTRAS = {
     "peft": ["peft>=0.18"],
     "reasoning-gym": ["reasoning-gym>=0.1.25"],
     "math": ["math-verify>=0.8"],
-    "report": ["matplotlib>=3.9"],
+    "report": ["matplotlib>=3.9", "jinja2>=3.1"],
 }
 EXTRAS["test"] = [
     "pytest>=8",
@@ -52,7 +52,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["trl_mtgrpo", "trl_mtgrpo.*"]),
-    package_data={"trl_mtgrpo": ["py.typed"]},
+    package_data={"trl_mtgrpo": ["py.typed", "report/page.html"]},
     python_requires=">=3.11",
     install_requires=[
         "numpy>=1.26",

@@ -14,10 +14,12 @@ __version__ = "0.1.0"
 _HOME = {
     "BatchLedger": "sampling",
     "FixedWeighting": "weighting",
+    "FormatFailure": "tasks.failures",
     "ImprovementAwareWeighting": "weighting",
     "MultiTaskGRPOConfig": "host.config",
     "MultiTaskGRPOTrainer": "host.trainer",
     "PlateauGuard": "weighting",
+    "ProgramFailure": "tasks.failures",
     "RatioPreservingSampler": "sampling",
     "RewardOnlyWeighting": "weighting",
     "SelfEvolvingCurriculum": "weighting",
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
     from .sampling import has_mixed_correctness as has_mixed_correctness
     from .sampling import has_reward_variance as has_reward_variance
     from .sampling import simulate as simulate
+    from .tasks.failures import FormatFailure as FormatFailure
+    from .tasks.failures import ProgramFailure as ProgramFailure
     from .tasks.mixture import TaskMixture as TaskMixture
     from .tasks.sources.reasoning_gym import reasoning_gym_task as reasoning_gym_task
     from .tasks.task import Task as Task

@@ -7,7 +7,10 @@ from typing import Any
 from ..improvement.loss_inputs import ClipRange
 from ..improvement.weight_updates import WeightUpdater
 from ..report.display import TaskTableCallback
+from ..report.host_output import quieten
 from ..report.reporting import RunReporter
+from ..report.run_card import RunCardCallback
+from ..report.screen import Screen
 from ..rollouts import BatchLoop, CountedPrompts, IndexPrompts, Judge, RowStore
 from ..sampling import StallDoctor
 from ..state.codec import check_state
@@ -16,9 +19,11 @@ from ..state.run_state import start_state
 from ..tasks import TaskMixture
 from ..tasks.fingerprint import fingerprint, function_names
 from .collecting import HostRollouts, Scorer
+from .contract import check_program_host
 from .distributed import Ranks
 from .logs import ExtraColumns
 from .method import build_guard, build_sampler, build_weighting, surplus_age
+from .programs import HostPrograms
 from .run import MixtureRun
 from .run_plan import Parts, RunPlan
 from .saving import Checkpoints
@@ -64,7 +69,11 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
     )
     prompts = CountedPrompts() if plan.trains_host_rows else IndexPrompts(sizes, args.seed, trainer.shuffle_dataset)
     sampler = parts.sampler or build_sampler(settings, num_groups, ranks.size // math.gcd(ranks.size, generations))
-    reporter = RunReporter(mixture.names, mixture.num_rows(), settings.filters_groups, settings.max_empty_steps)
+    screen = Screen() if settings.task_table and trainer.accelerator.is_main_process else None
+    reporter = RunReporter(
+        mixture.names, mixture.num_rows(), settings.filters_groups, settings.max_empty_steps, screen
+    )
+    judge = build_judge(settings, mixture, args, parts)
     scorer = Scorer(
         mixture,
         ranks,
@@ -76,12 +85,13 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
         mixture,
         ranks,
         scorer,
-        build_judge(settings, mixture, args, parts),
+        judge,
         store,
         columns,
         # A whole round in one call is best for vLLM; `generate` holds its whole batch in memory.
         groups_per_call=2**31 if trainer.use_vllm else num_groups,
     )
+    programs = build_programs(trainer, settings, mixture, rollouts)
     updater = WeightUpdater(
         weighting=parts.weighting or build_weighting(settings, mixture.names),
         # A strategy of the user's own is bounded only by a guard of the user's own.
@@ -115,14 +125,16 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
             prompts=parts.prompt_source or prompts,
             num_generations=generations,
             num_groups=num_groups,
-            doctor=StallDoctor() if settings.filters_groups else None,
+            doctor=StallDoctor.for_batch(num_groups) if settings.filters_groups else None,
             solved_discount=settings.solved_discount,
             max_surplus_age=surplus_age(sampler),
             # Before a task was generated its groups are taken to be as long as they can be.
             unknown_tokens=generations * trainer.max_completion_length,
             seed=args.seed,
+            balances=programs.tasks.has_program if programs and settings.module_balance == "equal" else None,
         ),
         rollouts=rollouts,
+        programs=programs,
         source=rollouts if parts.rollout_source is None else parts.rollout_source(rollouts),
         store=store,
         scorer=scorer,
@@ -146,9 +158,34 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
     )
     rollouts.probing = run.probing
     run.attach(trainer)
+    trainer.add_callback(RunCardCallback(mixture.names, settings.described()))
     if settings.task_table:
-        trainer.add_callback(TaskTableCallback(mixture.names))
+        table = TaskTableCallback(mixture.names)
+        trainer.add_callback(table)
+        quieten(trainer.callback_handler.callbacks, table.shows)
     return run
+
+
+def build_programs(
+    trainer: Any, settings: Settings, mixture: TaskMixture, rollouts: HostRollouts
+) -> HostPrograms | None:
+    """What makes the rollouts of tasks with a program; `None` where no task has one."""
+    if all(task.program is None for task in mixture.tasks):
+        return None
+    check_program_host()
+    rollouts.programs = HostPrograms(
+        trainer,
+        mixture,
+        rollouts.ranks,
+        rollouts.scorer,
+        rollouts.judge,
+        rollouts.store,
+        rollouts.columns,
+        all_rollouts=settings.group_baseline == "rollouts",
+        max_calls=settings.max_program_calls,
+        timeout=settings.program_timeout,
+    )
+    return rollouts.programs
 
 
 def build_judge(settings: Settings, mixture: TaskMixture, args: Any, parts: Parts) -> Judge:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,6 +110,16 @@ class Scorer:
         return len(ids) > 0 if mask is None else any(mask)
 
 
+class ProgramSource(Protocol):
+    """Makes the rollouts of a mixture in which some tasks have a program."""
+
+    def beside(
+        self, prompts: Prompts, episodes: int, size: int, plain: Callable[..., GroupFacts]
+    ) -> GroupFacts:
+        """The groups of `prompts`, at most `size` bundles at a time; `plain` makes those of tasks without a program."""
+        ...
+
+
 @dataclass(eq=False)
 class HostRollouts:
     """
@@ -132,6 +142,8 @@ class HostRollouts:
             Largest number of groups in one generate call.
         probing (`Callable`):
             Opens a context in which the host stops when it has generated.
+        programs ([`ProgramSource`], *optional*):
+            Makes the rollouts of tasks with a program.
     """
 
     mixture: TaskMixture
@@ -142,6 +154,7 @@ class HostRollouts:
     columns: ExtraColumns
     groups_per_call: int
     probing: Callable[[], AbstractContextManager[None]] = nullcontext
+    programs: ProgramSource | None = None
     _host: Any = None
     _given: list[TaskRow] | None = None
     _generation: int = 0
@@ -163,6 +176,8 @@ class HostRollouts:
     def produce(self, prompts: Prompts, episodes: int, rng: np.random.Generator) -> GroupFacts:
         """See [`RolloutSource`]."""
         size = self.groups_per_call
+        if self.programs is not None:
+            return self.programs.beside(prompts, episodes, size, self._call)
         return GroupFacts.join(
             [
                 self._call(prompts.task[start : start + size], prompts.row[start : start + size], start, episodes)

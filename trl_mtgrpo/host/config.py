@@ -11,6 +11,8 @@ from ..weighting.optimizers import WeightOptimizer
 from .rules import (
     RULES,
     AbsentImprovement,
+    BalanceName,
+    BaselineName,
     FilterName,
     ImprovementReduction,
     ImprovementSource,
@@ -144,6 +146,10 @@ class MultiTaskGRPOConfig(GRPOConfig):
             For how many steps an accepted group that was not needed is kept for training, with the
             log-probabilities of the policy that generated it. 0 discards it, as the paper does. Set it to 0 to train
             on nothing but the current policy's rollouts.
+        max_generated_groups (`int`, *optional*):
+            Most groups of `num_generations` rollouts per generation batch. Left at `None` it is the sampler's own: 16
+            batches, or 3 per round where that is less; see [`RatioPreservingSampler`]. Set it when a step must never
+            cost more than some number of rollouts.
         max_generated_tokens (`int`, *optional*):
             Budget of completion tokens per generation batch. No limit when left at `None`. Set it when a step must
             not take longer than some time.
@@ -159,6 +165,22 @@ class MultiTaskGRPOConfig(GRPOConfig):
         reward_timeout (`float`, *optional*):
             Seconds that one call of a reward function may take. No limit when left at `None`. Set it when a reward
             runs code or parses text that may never end.
+
+        > Programs
+
+        group_baseline (`str`, *optional*, defaults to `"members"`):
+            What a call of a program is compared with: `"members"` (the rollouts that made this call too) or
+            `"rollouts"` (all rollouts of the prompt, those that never came so far included). Set it when coming so
+            far is itself what later calls should be credited with.
+        module_balance (`str`, *optional*, defaults to `"produced"`):
+            How many groups of each module of a program train: `"produced"`, as they come, or `"equal"` numbers as far
+            as there are some of each. Set it when one module is called much more often than another.
+        max_program_calls (`int`, *optional*, defaults to `16`):
+            Most calls of the model in one rollout of a program. One that asks for more ends as a failure. Raise it
+            for programs that loop longer.
+        program_timeout (`float`, *optional*):
+            Seconds that a program may spend between two calls of the model, in its tools. A rollout that takes longer
+            ends as a failure. No limit when left at `None`. Set it when a tool may block, which every rank waits for.
 
         > Resuming
 
@@ -260,6 +282,9 @@ class MultiTaskGRPOConfig(GRPOConfig):
     max_surplus_age: int = field(
         default=2, metadata={"help": "For how many steps a surplus accepted group is kept for training."}
     )
+    max_generated_groups: int | None = field(
+        default=None, metadata={"help": "Most groups per generation batch. The sampler's own limit by default."}
+    )
     max_generated_tokens: int | None = field(
         default=None, metadata={"help": "Budget of completion tokens per generation batch."}
     )
@@ -272,6 +297,19 @@ class MultiTaskGRPOConfig(GRPOConfig):
     )
     reward_timeout: float | None = field(
         default=None, metadata={"help": "Seconds that one call of a reward function may take."}
+    )
+
+    group_baseline: BaselineName = field(
+        default="members", metadata={"help": "What a call of a program is compared with."}
+    )
+    module_balance: BalanceName = field(
+        default="produced", metadata={"help": "How many groups of each module of a program train."}
+    )
+    max_program_calls: int = field(
+        default=16, metadata={"help": "Most calls of the model in one rollout of a program."}
+    )
+    program_timeout: float | None = field(
+        default=None, metadata={"help": "Seconds that a program may spend between two calls of the model."}
     )
 
     allow_task_changes: bool = field(

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -9,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from trl import GRPOTrainer
 
+from ..rollouts import CollectedBatch
 from ..rollouts.facts import GroupFacts
 from ..rollouts.judging import Judge
+from ..rollouts.prompts import Prompts
 from ..rollouts.programs import Bundles, Calls, ProgramMemory, judged, ragged_groups, rollout_part
 from ..rollouts.store import Row, RowStore
 from ..rollouts.waves import Trace, Waves
@@ -136,6 +140,45 @@ class HostPrograms:
         """After a batch: the memory with the names of modules that it brought."""
         return replace(memory, modules=tuple(map(tuple, self.modules)))
 
+    def beside(
+        self, prompts: Prompts, episodes: int, size: int, plain: Callable[..., GroupFacts]
+    ) -> GroupFacts:
+        """
+        The groups of prompts of tasks with and without a program: first those without, then the waves.
+
+        Args:
+            prompts ([`Prompts`]):
+                What was drawn.
+            episodes (`int`):
+                Rollouts of each (G).
+            size (`int`):
+                Most bundles at a time.
+            plain (`Callable`):
+                Makes the groups of tasks without a program.
+
+        Returns:
+            [`GroupFacts`]: in the order of the prompts.
+        """
+        # The rollouts of each part are shared by all ranks; where they do not divide, its last prompt comes again.
+        multiple = self.ranks.size // math.gcd(self.ranks.size, episodes)
+        has_program = self.tasks.has_program[prompts.task]
+        parts, spare = [], len(prompts.task)
+        for chosen, make in ((~has_program, plain), (has_program, self.produce)):
+            index = np.flatnonzero(chosen)
+            missing = -len(index) % multiple
+            bundle = np.concatenate([index, np.arange(spare, spare + missing)])
+            index, spare = np.concatenate([index, index[-1:].repeat(missing)]), spare + missing
+            for start in range(0, len(index), size):
+                at = slice(start, start + size)
+                task, row = prompts.task[index[at]], prompts.row[index[at]]
+                if make is plain:
+                    found = plain(task, row, 0, episodes)
+                    parts.append(replace(found, bundle=bundle[at]))
+                else:
+                    parts.append(self.produce(task, row, bundle[at], episodes))
+        facts = GroupFacts.join(parts)
+        return facts.select(np.argsort(facts.bundle, kind="stable"))
+
     def produce(
         self, task: NDArray[np.int64], prompt: NDArray[np.int64], bundle: NDArray[np.int64], episodes: int
     ) -> GroupFacts:
@@ -181,6 +224,15 @@ class HostPrograms:
         self.counts.waves += self.waves.num_waves
         self._look(rollouts, calls)
         return judged(ragged, verdict.outcome, verdict.accepted, self.judge.keeps_all, self.all_rollouts)
+
+    def metrics(self, batch: CollectedBatch) -> dict[str, float]:
+        """The metrics of a training batch, see [`ProgramCounts`]."""
+        return self.counts.batch_metrics(batch, self.modules, self.tasks.has_program)
+
+    def evaluated(self) -> dict[str, float]:
+        """The metrics of an evaluation; its rewards are there already."""
+        found = self.counts.metrics(self.modules, self.tasks.has_program)
+        return {name: value for name, value in found.items() if not name.endswith("/reward")}
 
     def roll(self, rows: list[TaskRow]) -> tuple[list[TaskRow], list[Trace]]:
         """

@@ -16,6 +16,8 @@ ImprovementReduction: TypeAlias = Literal["sum", "mean"]
 AbsentImprovement: TypeAlias = Literal["neutral", "zero"]
 FilterName: TypeAlias = Literal["mixed_correctness", "reward_variance", "none"]
 OnRewardError: TypeAlias = Literal["raise", "drop"]
+BaselineName: TypeAlias = Literal["members", "rollouts"]
+BalanceName: TypeAlias = Literal["produced", "equal"]
 
 
 class Rule(NamedTuple):
@@ -107,10 +109,15 @@ RULES: dict[str, Rule] = {
     "max_acceptance_inflation": _number("of at least 1", lambda v: v >= 1),
     "max_resampling_rounds": _whole(0),
     "max_surplus_age": _whole(0),
+    "max_generated_groups": _whole(1),
     "max_generated_tokens": _whole(1),
     "max_empty_steps": _whole(1),
     "reward_on_error": _one_of(OnRewardError),
     "reward_timeout": _number("above 0", lambda v: v > 0),
+    "group_baseline": _one_of(BaselineName),
+    "module_balance": _one_of(BalanceName),
+    "max_program_calls": _whole(1),
+    "program_timeout": _number("above 0", lambda v: v > 0),
     "allow_task_changes": _SWITCH,
     "task_table": _SWITCH,
 }

@@ -18,7 +18,7 @@ from trl import GRPOTrainer
 from ..improvement.loss_inputs import ClipRange, add_behaviour_policy, record_forward
 from ..improvement.measure import MeasuredChange, measure_change
 from ..improvement.weight_updates import TrainedBatch, WeightUpdater, mark_rows
-from ..report.metrics import batch_metrics, update_metrics
+from ..report.metrics import averaged, batch_metrics, leave_out_unmeasured, update_metrics
 from ..report.model_card import extend_model_card, multi_task_section
 from ..report.reporting import RunReporter
 from ..rollouts import BatchLoop, CollectedBatch, RolloutSource, RowStore
@@ -30,9 +30,11 @@ from .collecting import HostRollouts, Scorer
 from .contract import check_loss_inputs
 from .distributed import Ranks
 from .doors import Door, Live, Probe
-from .evaluation import ScoredDoor, TaskEvaluation, name_evaluation
+from .evaluation import ScoredDoor, TaskEvaluation
 from .logs import ExtraColumns
 from .plain import PlainRun
+from .program_evaluation import evaluate_rows
+from .programs import HostPrograms
 from .replay import filler_rows, loss_rows
 from .saving import Checkpoints
 from .settings import Settings
@@ -54,6 +56,8 @@ class MixtureRun(PlainRun):
             Collects batches.
         rollouts ([`HostRollouts`]):
             Generates through the host.
+        programs ([`HostPrograms`], *optional*):
+            The same for tasks with a program; `None` without any.
         source ([`RolloutSource`]):
             What the loop asks for rollouts: `rollouts`, or what a user put around it.
         store ([`RowStore`]):
@@ -83,6 +87,7 @@ class MixtureRun(PlainRun):
     ranks: Ranks
     loop: BatchLoop
     rollouts: HostRollouts
+    programs: HostPrograms | None
     source: RolloutSource
     store: RowStore
     scorer: Scorer
@@ -122,12 +127,20 @@ class MixtureRun(PlainRun):
         weights = self.weights
         chosen_by_host = [row[KEY] for row in inputs] if self.sampler is None else None
         self.rollouts.begin(host, self.state.generation, chosen_by_host)
+        if self.programs is not None:
+            self.programs.begin(host, self.state.generation, self.state.programs)
+        limit = getattr(self.loop.sampler, "group_limit", None)
+        self.reporter.open(self.trainer.state.global_step + 1, limit)
         batch, state = self.loop.collect(
             self.state, weights, self.source, held=self.state.guard.held, on_round=self.reporter.round
         )
         average = state.reward_average.update(batch.accuracy, ~np.isnan(batch.accuracy), self.settings.task_reward_ema)
         self.state = replace(state, reward_average=average)
-        self.record(batch_metrics(self.mixture.names, batch, weights, state.stalls.stalled))
+        metrics = batch_metrics(self.mixture.names, batch, weights, state.stalls.stalled)
+        if self.programs is not None:
+            self.state = replace(self.state, programs=self.programs.remember(state.programs))
+            metrics |= self.programs.metrics(batch)
+        self.record(metrics)
         for unit, ledger in (("groups", state.groups), ("tokens", state.tokens)):  # totals, never averaged
             self.metrics[f"sampling/total_generated_{unit}"] = [float(ledger.generated.sum())]
         self.reporter.batch(batch, state)
@@ -154,6 +167,10 @@ class MixtureRun(PlainRun):
 
     def _prepare_evaluation(self, host: GRPOTrainer, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         rows = [row[KEY] if isinstance(row.get(KEY), TaskRow) else self.mixture.evaluation_row(row) for row in inputs]
+        if self.programs is not None:
+            door = evaluate_rows(self.programs, host, rows, self._door)
+            with self.columns.of_evaluation(rows), self._answering(door):
+                return host._generate_and_score_completions([row.for_host() for row in rows])
         with self.columns.of_evaluation(rows):
             return host._generate_and_score_completions([row.for_host() for row in rows])
 
@@ -308,14 +325,33 @@ class MixtureRun(PlainRun):
     def evaluate(self, host: GRPOTrainer, dataloader: Any, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         self.mixture.check_evaluation(dataloader.dataset)
         evaluation = TaskEvaluation(self.mixture.names, dataloader.dataset, self.trainer.num_generations_eval)
+        if self.programs is not None:
+            self.programs.begin(host, self.state.generation, self.state.programs)
         with self._answering(ScoredDoor(self.scorer, self.mixture, evaluation)):
             output = host.evaluation_loop(dataloader, *args, **kwargs)
         self.record(evaluation.metrics(self.baseline_accuracy))
-        # Of several evaluation sets the host would let the last one overwrite the others.
-        name_evaluation(self.metrics, kwargs.get("metric_key_prefix", "eval"))
+        if self.programs is not None:
+            self.record(self.programs.evaluated())
+        # The host logs under `eval_`, whatever the prefix, and nothing at all after a prediction.
+        prefix = kwargs.get("metric_key_prefix", "eval")
+        measured = averaged(self.metrics)
+        self.metrics.clear()
+        assert output.metrics is not None
+        output.metrics.update({f"{prefix}_{name}": value for name, value in measured.items()})
+        self.reporter.unscored(evaluation.unscored)
         return output
 
     # Reporting
+
+    def log(self, host: GRPOTrainer, logs: dict[str, float], start_time: float | None) -> None:
+        leave_out_unmeasured(self.metrics)
+        host.log(logs, start_time)
+
+    def is_best(self, host: GRPOTrainer, metrics: dict[str, float], trial: Any) -> bool:
+        wanted = self.trainer.args.metric_for_best_model
+        if wanted and not self.reporter.knows_best_metric(wanted, metrics):
+            return False
+        return host._determine_best_metric(metrics, trial)
 
     @property
     def metrics(self) -> dict[str, list[float]]:

@@ -136,7 +136,8 @@ def plan_run(
         )
     mixture.check_signatures(may_add_columns=host_options.get("rollout_func") is not None)
     _check_updates(args, settings)
-    own_rows = mixture.num_tasks == 1 and settings.trains_everything
+    # How many groups a program's bundle brings is known only when it has run.
+    own_rows = mixture.num_tasks == 1 and settings.trains_everything and mixture.tasks[0].program is None
     num_groups = args.generation_batch_size // args.num_generations
     check_boundaries(args, Schedule.of(args, max(int(mixture.num_rows().sum()) // num_groups, 1)))
     _warn_of_weight_transfers(args, settings)

@@ -11,6 +11,8 @@ from ..weighting.optimizers import WeightOptimizer
 from .config import OWN_FIELDS, MultiTaskGRPOConfig, check_settings
 from .rules import (
     AbsentImprovement,
+    BalanceName,
+    BaselineName,
     FilterName,
     ImprovementReduction,
     ImprovementSource,
@@ -87,6 +89,9 @@ STRATEGY_PARAMETERS = {
     "absent_improvement": "absent_improvement",
 }
 
+# Settings of tasks with programs.
+OF_PROGRAMS = ("group_baseline", "module_balance", "max_program_calls", "program_timeout")
+
 # Settings that are without effect where the user gives this part to the trainer.
 REPLACED_BY = {
     "weighting": ("task_weighting", "fixed_task_weights", "plateau_guard", *STRATEGY_PARAMETERS),
@@ -98,6 +103,7 @@ REPLACED_BY = {
         "max_acceptance_inflation",
         "max_resampling_rounds",
         "max_surplus_age",
+        "max_generated_groups",
         "max_generated_tokens",
     ),
 }
@@ -144,10 +150,15 @@ class Settings:
     max_acceptance_inflation: float
     max_resampling_rounds: int
     max_surplus_age: int
+    max_generated_groups: int | None
     max_generated_tokens: int | None
     max_empty_steps: int
     reward_on_error: OnRewardError
     reward_timeout: float | None
+    group_baseline: BaselineName
+    module_balance: BalanceName
+    max_program_calls: int
+    program_timeout: float | None
     allow_task_changes: bool
     task_table: bool
     epsilon_high: float
@@ -202,7 +213,7 @@ class Settings:
         if self.filters_groups:
             shown += ["acceptance_aware", "max_acceptance_inflation", "max_resampling_rounds"]
         if not self.trains_everything:
-            shown += ["max_surplus_age", "max_generated_tokens"]
+            shown += ["max_surplus_age", "max_generated_groups", "max_generated_tokens"]
         replaced = {name for part in self.own_parts for name in REPLACED_BY.get(part, ())}
         values = {name: getattr(self, name) for name in [*shown, "epsilon_high"] if name not in replaced}
         parts = dict(self.own_parts)
@@ -301,7 +312,7 @@ def without_effect(args: GRPOConfig, settings: Settings) -> tuple[str, ...]:
     Returns:
         `tuple[str, ...]`
     """
-    used = {*settings.described(), "max_empty_steps", "reward_on_error", "reward_timeout", "allow_task_changes"}
+    used = {*settings.described(), *OF_PROGRAMS, "max_empty_steps", "reward_on_error", "reward_timeout", "allow_task_changes"}
     return tuple(name for name in chosen(args) if name not in used)
 
 

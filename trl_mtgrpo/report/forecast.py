@@ -148,7 +148,7 @@ def forecast(outline: RunOutline, policy: Policy, seed: int = 0) -> SimulationRe
         max_surplus_age=policy.max_surplus_age,
         seed=seed,
         tokens_per_group=outline.tokens_per_rollout * outline.num_generations,
-        doctor=StallDoctor() if policy.filters else None,
+        doctor=StallDoctor.for_batch(outline.num_groups) if policy.filters else None,
     )
 
 

@@ -38,7 +38,8 @@ def is_conversational(dataset: Any, argument: str, task: str) -> bool:
     if len(dataset) == 0:
         raise ValueError(f"{owner} must have at least one row, got 0. Check the filter or split that made it.")
     made = makes_columns(dataset)
-    columns = list(read_rows(dataset, [0])[0]) if made else visible_columns(dataset)
+    sample = read_rows(dataset, [0])[0]
+    columns = list(sample) if made else visible_columns(dataset)
     if "prompt" not in columns:
         raise ValueError(
             f"{owner} must have a column 'prompt', got {columns}. Rename one with "
@@ -50,11 +51,12 @@ def is_conversational(dataset: Any, argument: str, task: str) -> bool:
             f"{owner} must not have columns that the trainer passes to reward functions itself, got {reserved}. "
             "Rename them with `dataset.rename_column`."
         )
-    first = read_rows(dataset, [0])[0]["prompt"]
+    first = sample["prompt"]
     if made:  # when they are read, so only a sample is looked at
         return _kinds_of([first], owner)
-    if first is not None and not isinstance(first, str | list):
-        _kinds_of([first], f"{owner} in the format '{dataset.format['type']}'")
+    shown = dataset.format["type"]
+    if shown is not None and first is not None and not isinstance(first, str | list):
+        _kinds_of([first], f"{owner} in the format '{shown}'")
     kinds = set()
     for start, table in _tables(dataset):
         column = table.column("prompt")
