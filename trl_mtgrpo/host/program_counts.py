@@ -23,9 +23,7 @@ class ProgramCounts:
         # Task, role, tokens and whether it could be read, of each call.
         self._calls: list[NDArray[np.int64]] = []
 
-    def rollouts(
-        self, task_ids: NDArray[np.int64], reward: NDArray[np.float64], failed: NDArray[np.bool_]
-    ) -> None:
+    def rollouts(self, task_ids: NDArray[np.int64], reward: NDArray[np.float64], failed: NDArray[np.bool_]) -> None:
         """Adds rollouts of all ranks."""
         self._rewards.append((task_ids, reward, failed))
         self.num_rollouts += len(task_ids)

@@ -14,8 +14,8 @@ from trl import GRPOTrainer
 from ..rollouts import CollectedBatch
 from ..rollouts.facts import GroupFacts
 from ..rollouts.judging import Judge
-from ..rollouts.prompts import Prompts
 from ..rollouts.programs import Bundles, Calls, ProgramMemory, judged, ragged_groups, rollout_part
+from ..rollouts.prompts import Prompts
 from ..rollouts.store import Row, RowStore
 from ..rollouts.waves import Trace, Waves
 from ..tasks import TaskMixture
@@ -140,9 +140,7 @@ class HostPrograms:
         """After a batch: the memory with the names of modules that it brought."""
         return replace(memory, modules=tuple(map(tuple, self.modules)))
 
-    def beside(
-        self, prompts: Prompts, episodes: int, size: int, plain: Callable[..., GroupFacts]
-    ) -> GroupFacts:
+    def beside(self, prompts: Prompts, episodes: int, size: int, plain: Callable[..., GroupFacts]) -> GroupFacts:
         """
         The groups of prompts of tasks with and without a program: first those without, then the waves.
 

@@ -312,7 +312,14 @@ def without_effect(args: GRPOConfig, settings: Settings) -> tuple[str, ...]:
     Returns:
         `tuple[str, ...]`
     """
-    used = {*settings.described(), *OF_PROGRAMS, "max_empty_steps", "reward_on_error", "reward_timeout", "allow_task_changes"}
+    used = {
+        *settings.described(),
+        *OF_PROGRAMS,
+        "max_empty_steps",
+        "reward_on_error",
+        "reward_timeout",
+        "allow_task_changes",
+    }
     return tuple(name for name in chosen(args) if name not in used)
 
 

@@ -41,11 +41,11 @@ class GroupFacts:
         accepted (`numpy.ndarray` of `bool`, shape `(N,)`):
             Whether it may train.
         reward (`numpy.ndarray`, shape `(N, G)`):
-            Reward of each member, NaN where there is none. Of a program with `group_baseline="rollouts"` those that are
-            no members have the reward of their rollout.
+            Reward of each member, NaN where there is none. With `group_baseline="rollouts"` those that are no members
+            have the reward of their rollout.
         success (`numpy.ndarray`, shape `(N, G)`):
-            Success of each member in 0..1, NaN where it is not known. Of a program it is that of all G rollouts, members
-            or not.
+            Success of each member in 0..1, NaN where it is not known. Of a program it is that of all G rollouts,
+            members or not.
         parts (`numpy.ndarray` of `float32`, shape `(N, G, F)`):
             Values of the task's own reward functions, see [`Scores`].
         place (`numpy.ndarray` of `int`, shape `(N, G, 2)`):

@@ -1,8 +1,8 @@
 """
 Many programs at once, their calls generated together.
 
-Every rollout is a thread that blocks in `call`. When all of them are blocked or done, what they ask for is generated in
-one batch, a wave, and they go on. A wave starts only when nobody runs, and its calls stand in the order of the
+Every rollout is a thread that blocks in `call`. When all of them are blocked or done, what they ask for is generated
+in one batch, a wave, and they go on. A wave starts only when nobody runs, and its calls stand in the order of the
 rollouts, so that batches do not depend on the timing of threads. Only the thread that starts the waves generates.
 """
 
