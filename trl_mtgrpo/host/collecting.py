@@ -114,7 +114,7 @@ class ProgramSource(Protocol):
     """Makes the rollouts of a mixture in which some tasks have a program."""
 
     def beside(self, prompts: Prompts, episodes: int, size: int, plain: Callable[..., GroupFacts]) -> GroupFacts:
-        """The groups of `prompts`, at most `size` bundles at a time; `plain` makes those of tasks without a program."""
+        """The groups of `prompts`, at most `size` bundles at a time; `plain` makes those without a program."""
         ...
 
 

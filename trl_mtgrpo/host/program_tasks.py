@@ -110,8 +110,8 @@ class ProgramTasks:
             unknown = [name for name in task.trainable_modules or () if names is not None and name not in names]
             if unknown:
                 raise ValueError(
-                    f"`trainable_modules` of task '{task.name}' must name modules of its program, got {unknown} beside "
-                    f"{list(names or ())}.{close_names(unknown, list(names or ()))} Correct the names."
+                    f"`trainable_modules` of task '{task.name}' must name modules of its program, got {unknown} "
+                    f"beside {list(names or ())}.{close_names(unknown, list(names or ()))} Correct the names."
                 )
 
 
