@@ -50,7 +50,7 @@ def program_task(program: Any = two_calls, reward: Any = lower_share, name: str 
 def program_trainer(folder: Any, tasks: list[Task], **changes: Any) -> MultiTaskGRPOTrainer:
     torch.manual_seed(0)
     chat = changes.pop("chat", False)
-    options = {name: changes.pop(name) for name in ("callbacks", "group_filter", "sampler") if name in changes}
+    options = {name: changes.pop(name) for name in ("callbacks", "sampler") if name in changes}
     return MultiTaskGRPOTrainer(
         model=changes.pop("model", None) or tiny_model(),
         tasks=tasks,
