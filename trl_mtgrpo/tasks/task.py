@@ -73,9 +73,10 @@ class Task:
         trainable_modules (`Sequence[str]`, *optional*):
             Modules of the program that are trained; all of them by default.
         failure_reward (`float`, *optional*, defaults to `0.0`):
-            Reward of a rollout in which the program raised one of `failure_exceptions`.
+            Reward of a rollout that came to no output: the program raised one of `failure_exceptions`, or made too
+            many calls. With `None` the reward functions give it.
         format_failure_reward (`float`, *optional*, defaults to `-1.0`):
-            Reward of a rollout that ended because an answer could not be parsed.
+            Reward of a call whose answer could not be parsed; the other calls of the rollout keep theirs.
         failure_exceptions (`tuple[type[Exception], ...]`, *optional*, defaults to `(ProgramFailure,)`):
             What the program may raise to end a rollout. Anything else stops the run.
 
@@ -100,7 +101,7 @@ class Task:
     program: Callable[..., Any] | None = None
     module_rewards: Mapping[str, RewardFunc] | None = None
     trainable_modules: Sequence[str] | None = None
-    failure_reward: float = 0.0
+    failure_reward: float | None = 0.0
     format_failure_reward: float = -1.0
     failure_exceptions: tuple[type[Exception], ...] = (ProgramFailure,)
     _is_conversational: bool = field(init=False, repr=False, default=True)
