@@ -10,9 +10,6 @@ from .task import Task
 
 # What `Task` declares and nothing serves yet, with the value that means "not used".
 _UNBUILT: dict[str, Any] = {
-    "max_completion_length": None,
-    "tools": (),
-    "environment_factory": None,
     "program": None,
 }
 
