@@ -86,7 +86,13 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
         mixture,
         ranks,
         reporter,
-        ends=frozenset([*trainer.eos_token_ids, trainer._tokenizer.pad_token_id]),
+        # Releases before 1.16 know one end alone.
+        ends=frozenset(
+            [
+                *getattr(trainer, "eos_token_ids", [trainer._tokenizer.eos_token_id]),
+                trainer._tokenizer.pad_token_id,
+            ]
+        ),
         masks_truncated=trainer.mask_truncated_completions,
         **({} if agents is None else {"activity": agents.activity}),
     )

@@ -48,7 +48,7 @@ OF_PROGRAMS: dict[str, tuple[str, ...]] = {
 ATTRIBUTES: tuple[str, ...] = (
     *("num_generations", "num_generations_eval", "num_iterations", "shuffle_dataset", "max_completion_length"),
     *("epsilon_low", "epsilon_high", "importance_sampling_level", "use_vllm", "mask_truncated_completions"),
-    *("reward_funcs", "reward_func_names", "reward_weights", "reward_processing_classes", "eos_token_ids"),
+    *("reward_funcs", "reward_func_names", "reward_weights", "reward_processing_classes"),
     *("_step", "_buffered_inputs", "_metrics", "_logs", "_pending_extra_logs", "_tokenizer", "environment_factories"),
 )
 
