@@ -112,7 +112,7 @@ class Scorer:
 
     def _trains(self, fields: dict[str, Any]) -> bool:
         ids, mask = fields["completion_ids"], fields.get("tool_mask")
-        if self.masks_truncated and ids[-1] not in self.ends:
+        if self.masks_truncated and (not ids or ids[-1] not in self.ends):
             return False
         return len(ids) > 0 if mask is None else any(mask)
 

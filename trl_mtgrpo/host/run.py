@@ -138,6 +138,7 @@ class MixtureRun(PlainRun):
         average = state.reward_average.update(batch.accuracy, ~np.isnan(batch.accuracy), self.settings.task_reward_ema)
         self.state = replace(state, reward_average=average)
         self.record(batch_metrics(self.mixture.names, batch, weights, state.stalls.stalled))
+        self.record(self.reporter.take_dropped())
         if self.agents is not None:
             self.record(episode_metrics(self.mixture.names, *self.rollouts.activity()))
         for unit, ledger in (("groups", state.groups), ("tokens", state.tokens)):  # totals, never averaged
@@ -339,6 +340,7 @@ class MixtureRun(PlainRun):
         if self.agents is not None and not self.trainer.is_in_train:
             self.agents.close()
         self.record(evaluation.metrics(self.baseline_accuracy))
+        self.record(self.reporter.take_dropped())
         # The host logs under `eval_`, whatever the prefix, and nothing at all after a prediction.
         prefix = kwargs.get("metric_key_prefix", "eval")
         measured = averaged(self.metrics)
