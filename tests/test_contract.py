@@ -19,12 +19,15 @@ from trl_mtgrpo.host.contract import (
     LEADING,
     LOGS,
     LOSS_KEYS,
+    OF_ENVIRONMENTS,
+    OF_ROWS,
     PER_PROMPT,
     TESTED_VERSIONS,
     HostContractError,
     check_generation,
     check_host,
     check_loss_inputs,
+    check_tool_rows,
     check_trainer,
 )
 
@@ -127,6 +130,27 @@ def test_the_attributes_exist_before_and_after_a_step(tmp_path: Path) -> None:
 def test_a_missing_attribute_is_named_with_the_versions_that_work(name: str) -> None:
     with pytest.raises(HostContractError, match=rf"must have the attributes \['{name}'.*got none of them .*tested: 1"):
         check_trainer(stand_in(without=name))
+
+
+@pytest.mark.parametrize("name", OF_ENVIRONMENTS)
+def test_a_missing_attribute_of_environments_is_named_where_there_are_some(name: str) -> None:
+    check_trainer(stand_in())
+    trainer = stand_in()
+    vars(trainer).update(dict.fromkeys(OF_ENVIRONMENTS) | {"environment_factories": {}})
+    check_trainer(trainer)
+    delattr(trainer, name)
+    with pytest.raises(HostContractError, match=rf"must have the attributes \['{name}'\]"):
+        check_trainer(trainer)
+
+
+@pytest.mark.parametrize("name", OF_ROWS)
+@pytest.mark.parametrize("value", [None, [1], (1, 2)], ids=["none", "too few", "tuple"])
+def test_what_tools_keep_for_rows_has_one_entry_per_row(name: str, value: Any) -> None:
+    trainer = SimpleNamespace(**{of_rows: [1, 2] for of_rows in OF_ROWS})
+    check_tool_rows(trainer, 2)
+    setattr(trainer, name, value)
+    with pytest.raises(HostContractError, match=rf"`GRPOTrainer.{name}` must have one entry per row while tools .* 2"):
+        check_tool_rows(trainer, 2)
 
 
 @pytest.mark.parametrize("name", LOGS)

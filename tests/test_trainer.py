@@ -316,7 +316,12 @@ def test_losses_over_tokens_ignore_fillers_and_losses_over_rows_shrink_by_the_sh
     # A policy that generated with other probabilities, so that the loss is not 0 by symmetry of the advantages.
     shift = torch.linspace(-0.1, 0.1, old.numel()).view_as(old)
     inputs = {**inputs, "old_per_token_logps": old + shift}
-    few = {name: value[real] if value.dim() else value for name, value in inputs.items()}
+    few = {
+        name: [entry for entry, trains in zip(value, real, strict=True) if trains]
+        if isinstance(value, list)
+        else (value[real] if value.dim() else value)
+        for name, value in inputs.items()
+    }
     with torch.no_grad():
         whole, part = (float(trainer._compute_loss(trainer.model, x)) for x in (inputs, few))
     share = float(real.float().mean())
@@ -450,8 +455,8 @@ def test_two_tasks_may_log_the_same_column(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "value"), [("environment_factory", object), ("tools", [len])], ids=["environments", "tools"]
 )
-def test_what_is_not_supported_is_refused(option: str, value: Any, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=f"`{option}` must be left out of multi-task training"):
+def test_tools_of_no_task_are_refused(option: str, value: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"`{option}` must say which task it belongs to, got"):
         MultiTaskGRPOTrainer(
             model=tiny_model(),
             tasks=three_tasks(),

@@ -113,7 +113,7 @@ class Scorer:
     def trains(self, fields: dict[str, Any]) -> bool:
         """Whether a row of these fields has a token in the loss."""
         ids, mask = fields["completion_ids"], fields.get("tool_mask")
-        if self.masks_truncated and ids[-1] not in self.ends:
+        if self.masks_truncated and (not ids or ids[-1] not in self.ends):
             return False
         return len(ids) > 0 if mask is None else any(mask)
 

@@ -145,6 +145,7 @@ class MixtureRun(PlainRun):
         average = state.reward_average.update(batch.accuracy, ~np.isnan(batch.accuracy), self.settings.task_reward_ema)
         self.state = replace(state, reward_average=average)
         metrics = batch_metrics(self.mixture.names, batch, weights, state.stalls.stalled)
+        metrics |= self.reporter.take_dropped()
         if self.agents is not None:
             metrics |= episode_metrics(self.mixture.names, *self.rollouts.activity())
         if self.programs is not None:
@@ -359,6 +360,7 @@ class MixtureRun(PlainRun):
         self.record(evaluation.metrics(self.baseline_accuracy))
         if self.programs is not None:
             self.record(self.programs.evaluated())
+        self.record(self.reporter.take_dropped())
         # The host logs under `eval_`, whatever the prefix, and nothing at all after a prediction.
         prefix = kwargs.get("metric_key_prefix", "eval")
         measured = averaged(self.metrics)
