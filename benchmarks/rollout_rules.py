@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from trl_mtgrpo.sampling import AcceptanceEstimate, BatchLedger, BatchSampler, RatioPreservingSampler
+from trl_mtgrpo.rollouts import BatchSampler
+from trl_mtgrpo.sampling import AcceptanceEstimate, BatchLedger, RatioPreservingSampler
 
 
 @dataclass

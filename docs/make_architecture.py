@@ -1,6 +1,7 @@
 """Draws docs/images/architecture.svg from the imports between rooms: `python docs/make_architecture.py`."""
 
 import ast
+import re
 from html import escape
 from pathlib import Path
 
@@ -56,9 +57,9 @@ def direct(edges: dict[str, set[str]]) -> set[tuple[str, str]]:
 
 
 def summary(room: str) -> str:
-    """First line of the room's description."""
+    """First sentence of the room's description."""
     text = ast.get_docstring(ast.parse((PACKAGE / room / "__init__.py").read_text(encoding="utf-8"))) or ""
-    return " ".join(text.split("\n\n")[0].split())
+    return re.split(r"[.:](?:\s|$)", " ".join(text.split()))[0] + "."
 
 
 def lines_of(text: str, width: int) -> list[str]:

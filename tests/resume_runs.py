@@ -11,7 +11,6 @@ import torch
 from tests.tiny import contains_a, contains_digit, contains_lower, rows
 from trl_mtgrpo import MultiTaskGRPOTrainer, Task
 from trl_mtgrpo.state.codec import to_json
-from trl_mtgrpo.state.run_state import MultiTaskState
 
 
 TIMES = (
@@ -41,10 +40,12 @@ def recorded_tasks(seen: list[str], size: int = 30, names: str = "easy medium ha
     ]
 
 
-def state_json(state: MultiTaskState) -> str:
-    """Everything in a state, as text."""
-    carried = [group.to_json() for group in state.carried]
-    return json.dumps([to_json(replace(state, carried=())), carried], sort_keys=True)
+def state_json(trainer: MultiTaskGRPOTrainer) -> str:
+    """Everything that a run remembers, as text; where rows lie is not part of it."""
+    state, store = trainer.multi_task_state, trainer._run.store
+    slots = state.carried.place[:, :, 1].ravel().tolist()
+    facts = replace(state, carried=replace(state.carried, place=np.zeros_like(state.carried.place)))
+    return json.dumps([to_json(facts), [store[slot].to_json() for slot in slots]], sort_keys=True)
 
 
 def final_facts(trainer: MultiTaskGRPOTrainer) -> dict[str, Any]:
@@ -53,7 +54,7 @@ def final_facts(trainer: MultiTaskGRPOTrainer) -> dict[str, Any]:
         "parameters": [parameter.detach().clone() for parameter in trainer.model.parameters()],
         "optimizer": trainer.optimizer.state_dict(),
         "scheduler": trainer.lr_scheduler.state_dict(),
-        "state": state_json(trainer.multi_task_state),
+        "state": state_json(trainer),
         "random state": torch.random.get_rng_state(),
         "metrics": [
             {name: value for name, value in entry.items() if not name.startswith(TIMES) and name != "train_loss"}

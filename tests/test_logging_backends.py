@@ -1,5 +1,6 @@
 """TensorBoard and trackio get the per-task metrics, offline and through their own packages."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -29,7 +30,7 @@ def train(output_dir: Any, **options: Any) -> MultiTaskGRPOTrainer:
         model=tiny_model(),
         processing_class=tiny_tokenizer(),
         tasks=three_tasks(with_eval=True),
-        args=tiny_config(output_dir, max_steps=2, eval_strategy="steps", eval_steps=2, **options),
+        args=tiny_config(output_dir, **({"max_steps": 2, "eval_strategy": "steps", "eval_steps": 2} | options)),
     )
     trainer.train()
     return trainer
@@ -48,6 +49,44 @@ def test_tensorboard_gets_every_key_with_its_value(tmp_path: Path, monkeypatch: 
     assert names <= set(board.Tags()["scalars"])
     logged = next(entry for entry in trainer.state.log_history if "tasks/hard/weight" in entry)
     assert board.Scalars("train/tasks/hard/weight")[0].value == pytest.approx(logged["tasks/hard/weight"])
+
+
+class Records(logging.Handler):
+    """Keeps what is logged, also by loggers that do not propagate."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+@pytest.mark.parametrize("logging_steps", [1, 2])
+def test_tasks_absent_from_a_batch_are_no_reason_to_warn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logging_steps: int
+) -> None:
+    pytest.importorskip("tensorboard")
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "board"))
+    records, host = Records(), logging.getLogger("transformers.integrations")
+    host.addHandler(records)
+    try:
+        trainer = train(
+            tmp_path,
+            report_to="tensorboard",
+            max_steps=6,
+            logging_steps=logging_steps,
+            task_weighting="fixed",
+            fixed_task_weights={"easy": 0.9, "medium": 0.1, "hard": 0.0},
+        )
+    finally:
+        host.removeHandler(records)
+    steps = [entry for entry in trainer.state.log_history if "tasks/hard/weight" in entry]
+    assert steps
+    assert not any("tasks/hard/accuracy" in entry for entry in steps)
+    assert all(entry["tasks/hard/generated_groups"] == 0.0 for entry in steps)
+    assert not any(value is None for entry in trainer.state.log_history for value in entry.values())
+    assert records.messages == []
 
 
 def test_trackio_gets_every_key(tmp_path: Path) -> None:

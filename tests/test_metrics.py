@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from trl_mtgrpo.report.metrics import batch_metrics, update_metrics
+from trl_mtgrpo.report.metrics import averaged, batch_metrics, leave_out_unmeasured, update_metrics
 from trl_mtgrpo.sampling.accounting import REASONS, RolloutLedger
 
 
@@ -52,9 +52,23 @@ def test_the_share_that_was_drawn_from_stands_beside_the_weight() -> None:
     assert [found[f"tasks/{name}/target_share"] for name in NAMES] == [0.25, 0.75]
 
 
-def test_ratios_of_a_task_that_was_not_generated_are_unknown() -> None:
-    assert np.isnan(metrics()["tasks/hard/filtered_ratio"])
-    assert metrics()["tasks/hard/generated_groups"] == 0.0
+def test_what_was_not_measured_is_absent_and_what_is_known_to_be_nothing_is_zero() -> None:
+    found = metrics()
+    absent = {"accuracy", "reward", "filtered_ratio", "solved_ratio", "failed_ratio"}
+    assert {key.rpartition("/")[2] for key in metrics() if key.startswith("tasks/easy/")} >= absent
+    assert not {f"tasks/hard/{column}" for column in absent} & found.keys()
+    assert found["tasks/hard/generated_groups"] == 0.0
+    assert not any(np.isnan(value) for value in found.values())
+
+
+def test_a_mean_is_over_the_steps_that_measured_it() -> None:
+    assert averaged({"a": [0.25, float("nan"), 0.75], "b": [float("nan")], "c": []}) == {"a": 0.5}
+
+
+def test_only_metrics_without_any_value_are_left_out() -> None:
+    logged = {"a": [0.5, float("nan")], "b": [float("nan"), float("nan")], "c": [np.float32(1.0)]}
+    leave_out_unmeasured(logged)
+    assert list(logged) == ["a", "c"]
 
 
 def test_the_step_as_a_whole() -> None:
@@ -78,7 +92,8 @@ def test_an_improvement_is_shown_before_and_after_the_clip() -> None:
 
 def test_an_absent_task_has_no_improvement() -> None:
     found = update_metrics(NAMES, np.array([0.3, 0.0]), None, np.array([4.0, 0.0]), np.zeros(2, bool))
-    assert np.isnan(found["tasks/hard/improvement"])
+    assert "tasks/hard/improvement" not in found
+    assert found["tasks/hard/held"] == 0.0
     assert found["task_weights/clipped_ratio"] == 0.0
     nobody = update_metrics(NAMES, np.zeros(2), 0.1, np.zeros(2), np.zeros(2, bool))
-    assert np.isnan(nobody["task_weights/clipped_ratio"])
+    assert set(nobody) == {"tasks/easy/held", "tasks/hard/held"}

@@ -80,7 +80,8 @@ def test_a_stalled_task_costs_a_probe_now_and_then_and_the_others_fill_the_batch
     probes = [(i, count) for i, count in enumerate(generated[start:], start=start) if count]
     assert [count for _, count in probes] == [2.0] * len(probes)
     steps = [i for i, _ in probes]
-    assert steps == list(range(start + 9, 26, 10))
+    # After 2, 4 and 8 steps, and then every ten.
+    assert steps == [start + i for i in (1, 3, 7, 9, 19) if start + i < 26]
 
     assert not any(series(trainer, "sampling/unfilled_groups")[start:])
     assert not any(series(trainer, "tasks/bad/batch_share")[start:])
@@ -121,6 +122,6 @@ def test_weights_that_run_toward_a_hopeless_task_do_not_starve_the_others(tmp_pa
         task_weight_lr=1.0,
         task_weight_decay=1e-5,
     )
-    assert trainer.task_weights["bad"] > 0.9
+    assert max(series(trainer, "tasks/bad/weight")) > 0.9
     assert not any(series(trainer, "sampling/unfilled_groups")[-4:])
     assert trainer.state.global_step == 10

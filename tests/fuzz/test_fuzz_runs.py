@@ -8,23 +8,23 @@ import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from trl_mtgrpo.rollouts.groups import Group
 
-from tests.fake_runs import FakePolicy, collector, mixture, step
+from tests.fake_runs import FakePolicy, loop, step
 from tests.fuzz.cases import CASES
-from tests.resume_runs import state_json
 from trl_mtgrpo import ImprovementAwareWeighting, RatioPreservingSampler, TaskSignal
-from trl_mtgrpo.state.codec import from_json
+from trl_mtgrpo.rollouts import GroupFacts
+from trl_mtgrpo.state.codec import from_json, to_json
 from trl_mtgrpo.state.run_state import MultiTaskState, start_state
-from trl_mtgrpo.state.task_changes import Carried, change_tasks, expire, fitting
+from trl_mtgrpo.state.task_changes import change_tasks, expire, fitting
 
 
 rates = st.sampled_from([0.0, 0.02, 0.1, 0.5, 0.9, 1.0])
 
 
-def identity(group: Group) -> tuple[Any, ...]:
-    """What tells a generated group from every other one."""
-    return group.task_id, group.row_index, group.generation, *(tuple(r.fields[1]) for r in group.rollouts)
+def identities(groups: GroupFacts) -> list[tuple[int, ...]]:
+    """What tells each generated group from every other one."""
+    columns = groups.task, groups.prompt, groups.generation, groups.bundle, groups.tokens
+    return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
 class Runs(RuleBasedStateMachine):
@@ -50,13 +50,13 @@ class Runs(RuleBasedStateMachine):
     def start(
         self, sizes: list[int], num_groups: int, age: int, options: dict[str, Any], seed: int, doctor: bool
     ) -> None:
-        self.mixture = mixture(sizes)
+        self.sizes, self.names = sizes, tuple(f"task{k}" for k in range(len(sizes)))
         self.sampler = RatioPreservingSampler(num_groups=num_groups, max_surplus_age=age, **options)
-        self.collect = collector(self.mixture, self.sampler, seed, doctor)
+        self.collect = loop(sizes, self.sampler, seed, doctor)
         self.weighting = ImprovementAwareWeighting(lr=0.5)
-        self.state = start_state(self.mixture.names, self.weighting)
+        self.state = start_state(self.names, self.weighting)
         self.trained: set[tuple[Any, ...]] = set()
-        self.drawn: list[list[str]] = [[] for _ in sizes]
+        self.drawn: list[list[int]] = [[] for _ in sizes]
         self.acceptance = [0.5] * len(sizes)
 
     @rule(data=st.data())
@@ -66,12 +66,12 @@ class Runs(RuleBasedStateMachine):
 
     @rule()
     def train_one_step(self) -> None:
-        before, frozen = self.state, state_json(self.state)
+        before, frozen = self.state, json.dumps(to_json(self.state))
         weights = self.weighting.weights(before.weighting)
         policy = FakePolicy(self.acceptance)
         batch, after = step(self.collect, before, weights, policy)
         ledger, tokens = batch.group_ledger, batch.token_ledger
-        assert state_json(before) == frozen
+        assert json.dumps(to_json(before)) == frozen
 
         # Conservation, in groups and tokens, of the step.
         assert (ledger.imbalance == 0).all()
@@ -80,21 +80,19 @@ class Runs(RuleBasedStateMachine):
             assert (getattr(ledger, name) >= 0).all()
 
         # The batch has its shape, and fillers are what is missing.
-        trained = batch.groups[: int((~batch.is_filler).sum())]
+        trained = batch.groups.select(~batch.is_filler)
         assert len(batch.groups) == self.sampler.num_groups
         assert batch.is_filler.tolist() == sorted(batch.is_filler.tolist())
         assert ledger.trained.sum() == len(trained)
 
         # Each group trains once, whole, and young enough.
-        for group in trained:
-            assert len(group.rollouts) == 2
-            assert identity(group) not in self.trained
-            assert before.generation - group.generation <= self.sampler.max_surplus_age
-            assert (group.logps is not None) == (group.generation < before.generation)
-            self.trained.add(identity(group))
-        for group in after.carried:
-            assert identity(group) not in self.trained
-            assert after.generation - group.generation <= self.sampler.max_surplus_age
+        for group in identities(trained):
+            assert group not in self.trained
+            self.trained.add(group)
+        assert (trained.members == 2).all()
+        assert (before.generation - trained.generation <= self.sampler.max_surplus_age).all()
+        assert not self.trained.intersection(identities(after.carried))
+        assert (after.generation - after.carried.generation <= self.sampler.max_surplus_age).all()
 
         # The mix: min(n_k, c_k) of each task at least, and exactly n_k when there was enough of all.
         if self.sampler.preserve_ratio:
@@ -114,7 +112,7 @@ class Runs(RuleBasedStateMachine):
 
         # The same state gives the same step.
         again, _ = step(self.collect, before, weights, FakePolicy(self.acceptance))
-        assert [identity(group) for group in again.groups] == [identity(group) for group in batch.groups]
+        assert identities(again.groups) == identities(batch.groups)
         self.state = after
 
     @rule(data=st.data())
@@ -126,18 +124,15 @@ class Runs(RuleBasedStateMachine):
 
     @rule()
     def resume(self) -> None:
-        text = state_json(self.state)
-        parts, carried = json.loads(text)
-        groups = [Group.from_json(group, self.mixture.row(group["task_id"], group["row_index"])) for group in carried]
-        self.state = replace(from_json(MultiTaskState, parts), carried=tuple(groups))
-        assert state_json(self.state) == text
+        text = json.dumps(to_json(self.state))
+        self.state = from_json(MultiTaskState, json.loads(text))
+        assert json.dumps(to_json(self.state)) == text
 
     @rule(data=st.data())
     def look_at_a_change_of_tasks(self, data: st.DataObject) -> None:
-        names = data.draw(st.permutations([*self.mixture.names, "new"]))[: data.draw(st.integers(1, 4))]
+        names = data.draw(st.permutations([*self.names, "new"]))[: data.draw(st.integers(1, 4))]
         start = start_state(tuple(names), self.weighting)
-        facts = Carried.of([group.to_json() for group in self.state.carried])
-        state, _ = expire(self.state, facts, *fitting(self.state, facts, start, num_generations=2))
+        state, _ = expire(self.state, *fitting(self.state, start, num_generations=2))
         changed, _ = change_tasks(state, start)
         assert changed.task_names == tuple(names)
         assert (changed.groups.imbalance == 0).all()
@@ -159,7 +154,7 @@ class Runs(RuleBasedStateMachine):
     def prompts_follow_the_streams(self) -> None:
         if not hasattr(self, "state"):
             return
-        for size, cursor, prompts in zip(self.mixture.num_rows(), self.state.draws.cursors, self.drawn, strict=True):
+        for size, cursor, prompts in zip(self.sizes, self.state.draws.cursors, self.drawn, strict=True):
             assert cursor == len(prompts)
             for start in range(0, len(prompts), size):  # a pass never repeats a prompt
                 one_pass = prompts[start : start + size]

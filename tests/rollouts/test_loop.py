@@ -34,7 +34,7 @@ def test_trained_groups_follow_the_drawn_counts_in_200_steps(age: int) -> None:
     sufficed = [batch for batch in batches if (batch.plan.available >= batch.plan.desired).all()]
     for batch in sufficed:
         assert batch.group_ledger.trained.tolist() == batch.plan.desired.tolist()
-    assert len(sufficed) >= 198
+    assert len(sufficed) >= 195  # at acceptance 0.1 a step in a hundred or less meets its ceiling of 16 batches
     # The drawn counts in turn follow the weights: 200 x 12 draws, within four standard errors.
     drawn = sum(batch.plan.desired for batch in batches) / (200 * 12)
     weights = np.mean([batch.plan.weights for batch in batches], axis=0)
@@ -91,8 +91,9 @@ def test_solved_groups_shrink_a_share_by_what_is_solved_and_nothing_else() -> No
         batch, state = step(collect, state, weights, FakePolicy(acceptance))
         shares.append(batch.plan.weights)
     assert shares[0].tolist() == [0.5, 0.5]
-    # Of what is filtered the made-up answers solve a third, fail a third and leave a third unscored.
-    unsolved = 1 - (1 - acceptance) / 3
+    # Of what is filtered the made-up answers solve a third, fail a third and leave a third unscored, which is no news.
+    third = (1 - acceptance) / 3
+    unsolved = (acceptance + third) / (acceptance + 2 * third)
     assert np.abs(np.mean(shares[20:], axis=0) - unsolved / unsolved.sum()).max() < 0.02
 
 

@@ -279,6 +279,7 @@ def test_a_plan_is_cheap(num_tasks, limit, num_groups):
         ({"fill_probability": 1.0}, "`fill_probability` must be in (0, 1), got 1.0"),
         ({"round_cost": -1.0}, "`round_cost` must be non-negative, got -1.0"),
         ({"max_waste": -0.1}, "`max_waste` must be non-negative, got -0.1"),
+        ({"max_groups": 0}, "`max_groups` must be at least 1, got 0"),
         ({"max_tokens": 0}, "`max_tokens` must be positive, got 0"),
     ],
 )

@@ -6,7 +6,14 @@ from _worlds import thorough
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trl_mtgrpo.sampling import AcceptanceEstimate, StallDoctor, batch_shares, shares_without_refill, unsolved_shares
+from trl_mtgrpo.sampling import (
+    AcceptanceEstimate,
+    StallDoctor,
+    batch_shares,
+    count_unsolved,
+    shares_without_refill,
+    unsolved_shares,
+)
 
 
 tasks = st.lists(st.tuples(st.floats(0.01, 1.0), st.integers(0, 60), st.integers(0, 60)), min_size=1, max_size=8)
@@ -110,10 +117,18 @@ def test_a_held_task_pays_for_all_that_is_filtered_and_not_twice_for_what_is_sol
     np.testing.assert_allclose(shares[0] / shares[1], (4 / 12) / (6 / 11))
 
 
+def test_groups_that_are_all_alike_are_neither_solved_nor_unsolved():
+    # By outcome: informative, solved, failed, constant, unscored, masked.
+    known = count_unsolved(AcceptanceEstimate.init(1), np.array([[3, 4, 2, 0, 0, 0]]))
+    assert (known.accepted.tolist(), known.filtered.tolist()) == ([5.0], [4.0])
+    after = count_unsolved(known, np.array([[0, 0, 0, 50, 60, 70]]))
+    np.testing.assert_array_equal((after.accepted, after.filtered), (known.accepted, known.filtered))
+
+
 def test_a_stalled_task_has_no_share():
     doctor, none = StallDoctor(patience=1, min_groups=1), AcceptanceEstimate.init(2)
     outcomes = np.zeros_like(doctor.init(2).outcomes)
-    outcomes[:, :3] = [[0, 0, 5], [5, 0, 0]]
+    outcomes[:, :3] = [[0, 0, 60], [5, 0, 0]]
     stalls = doctor.update(outcomes, doctor.init(2))
     shares = batch_shares(np.array([0.4, 0.6]), unsolved=none, acceptance=none, stalls=stalls, doctor=doctor)
     assert shares.tolist() == [0.0, 1.0]

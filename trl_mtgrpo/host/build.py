@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 from ..improvement.loss_inputs import ClipRange
 from ..improvement.weight_updates import WeightUpdater
 from ..report.display import TaskTableCallback
+from ..report.host_output import quieten
 from ..report.reporting import RunReporter
+from ..report.run_card import RunCardCallback
+from ..report.screen import Screen
 from ..rollouts import BatchLoop, CountedPrompts, IndexPrompts, Judge, RowStore
 from ..sampling import StallDoctor
 from ..state.codec import check_state
@@ -18,6 +21,7 @@ from ..state.resuming import resume_exceptions
 from ..state.run_state import start_state
 from ..tasks import TaskMixture
 from ..tasks.fingerprint import fingerprint, function_names
+from ..tasks.names import check_baseline
 from .agents import Agents
 from .collecting import HostRollouts, Scorer
 from .distributed import Ranks
@@ -70,7 +74,10 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
     prompts = CountedPrompts() if plan.trains_host_rows else IndexPrompts(sizes, args.seed, trainer.shuffle_dataset)
     multiple = ranks.size // math.gcd(ranks.size, generations)
     sampler = parts.sampler or build_sampler(settings, num_groups, multiple)
-    reporter = RunReporter(mixture.names, mixture.num_rows(), settings.filters_groups, settings.max_empty_steps)
+    screen = Screen() if settings.task_table and trainer.accelerator.is_main_process else None
+    reporter = RunReporter(
+        mixture.names, mixture.num_rows(), settings.filters_groups, settings.max_empty_steps, screen
+    )
     agents = None if mixture.environments is None else Agents(trainer, mixture, ranks)
     scorer = Scorer(
         mixture,
@@ -126,7 +133,7 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
             prompts=parts.prompt_source or prompts,
             num_generations=generations,
             num_groups=num_groups,
-            doctor=StallDoctor() if settings.filters_groups else None,
+            doctor=StallDoctor.for_batch(num_groups) if settings.filters_groups else None,
             solved_discount=settings.solved_discount,
             max_surplus_age=surplus_age(sampler),
             # Before a task was generated its groups are taken to be as long as they can be.
@@ -153,14 +160,17 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
             settings.allow_task_changes,
             plan.trains_host_rows,
         ),
-        baseline_accuracy=parts.baseline_accuracy,
+        baseline_accuracy=check_baseline(parts.baseline_accuracy, mixture.names),
         turns=Turns(trainer, mixture, ranks, plan.parses_responses),
         agents=agents,
     )
     rollouts.probing = run.probing
     run.attach(trainer)
+    trainer.add_callback(RunCardCallback(mixture.names, settings.described()))
     if settings.task_table:
-        trainer.add_callback(TaskTableCallback(mixture.names))
+        table = TaskTableCallback(mixture.names)
+        trainer.add_callback(table)
+        quieten(trainer.callback_handler.callbacks, table.shows)
     return run
 
 

@@ -144,6 +144,10 @@ class MultiTaskGRPOConfig(GRPOConfig):
             For how many steps an accepted group that was not needed is kept for training, with the
             log-probabilities of the policy that generated it. 0 discards it, as the paper does. Set it to 0 to train
             on nothing but the current policy's rollouts.
+        max_generated_groups (`int`, *optional*):
+            Most groups of `num_generations` rollouts per generation batch. Left at `None` it is the sampler's own: 16
+            batches, or 3 per round where that is less; see [`RatioPreservingSampler`]. Set it when a step must never
+            cost more than some number of rollouts.
         max_generated_tokens (`int`, *optional*):
             Budget of completion tokens per generation batch. No limit when left at `None`. Set it when a step must
             not take longer than some time.
@@ -259,6 +263,9 @@ class MultiTaskGRPOConfig(GRPOConfig):
     )
     max_surplus_age: int = field(
         default=2, metadata={"help": "For how many steps a surplus accepted group is kept for training."}
+    )
+    max_generated_groups: int | None = field(
+        default=None, metadata={"help": "Most groups per generation batch. The sampler's own limit by default."}
     )
     max_generated_tokens: int | None = field(
         default=None, metadata={"help": "Budget of completion tokens per generation batch."}

@@ -34,6 +34,7 @@ LEADING: dict[str, tuple[str, ...]] = {
     "_generate_single_turn": ("prompt_ids", "images", "multimodal_fields"),
     "_tool_call_loop": ("prompts", "prompt_ids", "completion_ids", "completions"),
     "log": ("logs",),
+    "_determine_best_metric": ("metrics", "trial"),
     "_run_epoch": ("model", "epoch"),
 }
 

@@ -1,6 +1,6 @@
 """Evaluation per task: every row counted once, then the worst, the average and the spread over tasks."""
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -121,19 +121,3 @@ class ScoredDoor(Live):
         self.evaluation.add(scored)
         known = self.mixture.scoring.host_values(scored.scores.parts, scored.task_ids, scored.scores.reward)
         return torch.tensor(known, dtype=values.dtype, device=values.device)
-
-
-def name_evaluation(metrics: MutableMapping[str, list[float]], prefix: str) -> None:
-    """
-    Puts the name of an evaluation set into the names of its metrics.
-
-    Args:
-        metrics (`dict[str, list[float]]`):
-            What the evaluation has measured, without `eval_`; changed in place.
-        prefix (`str`):
-            The host's `metric_key_prefix`: `eval_<name>` for one of several sets, `eval` for the only one.
-    """
-    name = prefix.removeprefix("eval").lstrip("_")
-    if name:
-        for key in list(metrics):
-            metrics[f"{name}_{key}"] = metrics.pop(key)

@@ -76,6 +76,7 @@ def build_sampler(settings: Settings, num_groups: int, group_multiple: int) -> R
         acceptance_aware=settings.acceptance_aware,
         preserve_ratio=settings.preserve_task_ratio,
         group_multiple=group_multiple,
+        max_groups=settings.max_generated_groups,
         max_tokens=settings.max_generated_tokens,
         max_surplus_age=settings.max_surplus_age,
     )

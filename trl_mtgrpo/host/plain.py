@@ -64,6 +64,12 @@ class PlainRun:
     def evaluate(self, host: GRPOTrainer, dataloader: Any, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         return host.evaluation_loop(dataloader, *args, **kwargs)
 
+    def log(self, host: GRPOTrainer, logs: dict[str, float], start_time: float | None) -> None:
+        host.log(logs, start_time)
+
+    def is_best(self, host: GRPOTrainer, metrics: dict[str, float], trial: Any) -> bool:
+        return host._determine_best_metric(metrics, trial)
+
     def train(self, host: GRPOTrainer, checkpoint: str | bool | None, *args: Any, **kwargs: Any) -> Any:
         return host.train(checkpoint, *args, **kwargs)
 

@@ -107,6 +107,7 @@ RULES: dict[str, Rule] = {
     "max_acceptance_inflation": _number("of at least 1", lambda v: v >= 1),
     "max_resampling_rounds": _whole(0),
     "max_surplus_age": _whole(0),
+    "max_generated_groups": _whole(1),
     "max_generated_tokens": _whole(1),
     "max_empty_steps": _whole(1),
     "reward_on_error": _one_of(OnRewardError),

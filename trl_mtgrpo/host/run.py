@@ -18,7 +18,7 @@ from trl import GRPOTrainer
 from ..improvement.loss_inputs import ClipRange, add_behaviour_policy, record_forward
 from ..improvement.measure import MeasuredChange, measure_change
 from ..improvement.weight_updates import TrainedBatch, WeightUpdater, mark_rows
-from ..report.metrics import batch_metrics, episode_metrics, update_metrics
+from ..report.metrics import averaged, batch_metrics, episode_metrics, leave_out_unmeasured, update_metrics
 from ..report.model_card import extend_model_card, multi_task_section
 from ..report.reporting import RunReporter
 from ..rollouts import BatchLoop, CollectedBatch, RolloutSource, RowStore
@@ -31,7 +31,7 @@ from .collecting import HostRollouts, Scorer
 from .contract import check_loss_inputs
 from .distributed import Ranks
 from .doors import Door, Live, Probe
-from .evaluation import ScoredDoor, TaskEvaluation, name_evaluation
+from .evaluation import ScoredDoor, TaskEvaluation
 from .logs import ExtraColumns
 from .plain import PlainRun
 from .replay import filler_rows, loss_rows
@@ -130,6 +130,8 @@ class MixtureRun(PlainRun):
         weights = self.weights
         chosen_by_host = [row[KEY] for row in inputs] if self.sampler is None else None
         self.rollouts.begin(host, self.state.generation, chosen_by_host)
+        limit = getattr(self.loop.sampler, "group_limit", None)
+        self.reporter.open(self.trainer.state.global_step + 1, limit)
         batch, state = self.loop.collect(
             self.state, weights, self.source, held=self.state.guard.held, on_round=self.reporter.round
         )
@@ -337,11 +339,26 @@ class MixtureRun(PlainRun):
         if self.agents is not None and not self.trainer.is_in_train:
             self.agents.close()
         self.record(evaluation.metrics(self.baseline_accuracy))
-        # Of several evaluation sets the host would let the last one overwrite the others.
-        name_evaluation(self.metrics, kwargs.get("metric_key_prefix", "eval"))
+        # The host logs under `eval_`, whatever the prefix, and nothing at all after a prediction.
+        prefix = kwargs.get("metric_key_prefix", "eval")
+        measured = averaged(self.metrics)
+        self.metrics.clear()
+        assert output.metrics is not None
+        output.metrics.update({f"{prefix}_{name}": value for name, value in measured.items()})
+        self.reporter.unscored(evaluation.unscored)
         return output
 
     # Reporting
+
+    def log(self, host: GRPOTrainer, logs: dict[str, float], start_time: float | None) -> None:
+        leave_out_unmeasured(self.metrics)
+        host.log(logs, start_time)
+
+    def is_best(self, host: GRPOTrainer, metrics: dict[str, float], trial: Any) -> bool:
+        wanted = self.trainer.args.metric_for_best_model
+        if wanted and not self.reporter.knows_best_metric(wanted, metrics):
+            return False
+        return host._determine_best_metric(metrics, trial)
 
     @property
     def metrics(self) -> dict[str, list[float]]:

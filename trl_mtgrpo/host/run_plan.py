@@ -12,6 +12,7 @@ from trl import GRPOConfig
 from ..rollouts import GroupFilter, PromptSource, RolloutSource
 from ..rollouts.loop import BatchSampler
 from ..tasks import Task, TaskMixture
+from ..tasks.names import check_baseline
 from ..tasks.prompts import visible_columns
 from ..weighting import PlateauGuard, TaskWeighting
 from .agent_checks import check_agents, check_host_options, reads_responses
@@ -140,6 +141,7 @@ def plan_run(
         )
     else:
         mixture = _single_task(args, settings, given, acts or [f"method={settings.method!r}"], host_options)
+    check_baseline(parts.baseline_accuracy, mixture.names)
     _refuse_images(mixture)
     check_agents(mixture, args, host_options)
     if has_tasks and args.reward_weights is not None:

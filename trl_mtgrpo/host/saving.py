@@ -92,6 +92,9 @@ class Checkpoints:
         payload = [
             {"rows": [rows.get((group, member)) for member in range(places.shape[1])]} for group in range(len(places))
         ]
+        # Where rows lie is not part of what a run remembers; that they exist is.
+        exists = np.where(places == NOWHERE, NOWHERE, 0)
+        state = replace(state, carried=replace(state.carried, place=exists))
         write_state(folder / STATE_FILE, state, payload, steps_left, self.ranks.size, self._lineage)
 
     def read(self, checkpoint: str, step: int) -> MultiTaskState:

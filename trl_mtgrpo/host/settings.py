@@ -98,6 +98,7 @@ REPLACED_BY = {
         "max_acceptance_inflation",
         "max_resampling_rounds",
         "max_surplus_age",
+        "max_generated_groups",
         "max_generated_tokens",
     ),
 }
@@ -144,6 +145,7 @@ class Settings:
     max_acceptance_inflation: float
     max_resampling_rounds: int
     max_surplus_age: int
+    max_generated_groups: int | None
     max_generated_tokens: int | None
     max_empty_steps: int
     reward_on_error: OnRewardError
@@ -202,7 +204,7 @@ class Settings:
         if self.filters_groups:
             shown += ["acceptance_aware", "max_acceptance_inflation", "max_resampling_rounds"]
         if not self.trains_everything:
-            shown += ["max_surplus_age", "max_generated_tokens"]
+            shown += ["max_surplus_age", "max_generated_groups", "max_generated_tokens"]
         replaced = {name for part in self.own_parts for name in REPLACED_BY.get(part, ())}
         values = {name: getattr(self, name) for name in [*shown, "epsilon_high"] if name not in replaced}
         parts = dict(self.own_parts)

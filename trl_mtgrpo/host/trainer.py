@@ -201,6 +201,13 @@ class MultiTaskGRPOTrainer(GRPOTrainer):
     def evaluation_loop(self, dataloader: Any, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         return self._run.evaluate(self._host, dataloader, *args, **kwargs)
 
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Logs as the host does, without the metrics of tasks that were absent since the last time."""
+        self._run.log(self._host, logs, start_time)
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        return self._run.is_best(self._host, metrics, trial)
+
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         return self._run.train(self._host, resume_from_checkpoint, *args, **kwargs)
 

@@ -1,7 +1,8 @@
 """
 What came out of finished runs, as pictures and one page: `python -m trl_mtgrpo report RUN [RUN ...] --output FOLDER`.
 
-Runs are read from the logs inside their checkpoints. Drawing needs matplotlib (`pip install trl_mtgrpo[report]`).
+Runs are read from the logs inside their checkpoints. Drawing needs matplotlib and the page a template engine
+(`pip install trl_mtgrpo[report]`).
 """
 
 import io
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .accuracy_pictures import Runs, accuracy_per_task, thresholds, worst_and_average
-from .canvas import RC, import_matplotlib
+from .canvas import RC, Drawing, import_matplotlib
 from .page import Section, page
 from .runs import Run, read_run, read_runs
 from .sampling_pictures import filtered_groups, generation_cost, rollout_ledger, weights_and_shares
@@ -19,11 +20,15 @@ from .sampling_pictures import filtered_groups, generation_cost, rollout_ledger,
 __all__ = ["Run", "draw", "read_run", "read_runs", "write_report"]
 
 
+# Pictures stay sharp when they are enlarged to the width of a screen.
+DPI = 160
+
+
 class _Picture(NamedTuple):
     name: str
     title: str
     reading: str
-    draw: Callable[[Runs], Any]
+    draw: Callable[[Runs], Drawing]
 
 
 PICTURES = (
@@ -44,8 +49,7 @@ PICTURES = (
         "thresholds",
         "Steps and tokens to each level of the worst task",
         "One line per seed; each mark is its first measurement at or above a level. Further left is faster, and a "
-        "line "
-        "ends at the highest level its run ever reached.",
+        "line ends at the highest level its run ever reached.",
         thresholds,
     ),
     _Picture(
@@ -61,27 +65,24 @@ PICTURES = (
         "filtered_groups",
         "Groups without a gradient",
         "Share of each task's generated groups that were filtered, and why: all rollouts right means the prompts are "
-        "too "
-        "easy by now, all wrong that they are still too hard. What is filtered beyond the two had equal rewards for "
-        "another reason. Moving means over a tenth of the run.",
+        "too easy by now, all wrong that they are still too hard. What is filtered beyond the two had equal rewards "
+        "for another reason. Moving means over a tenth of the run.",
         filtered_groups,
     ),
     _Picture(
         "generation_cost",
         "What a step cost to generate",
         "Groups generated for each group trained (1 is no waste), rounds of generation in a step, and groups that "
-        "were "
-        "still missing when the step's budget ended. Moving means over a tenth of the run.",
+        "were still missing when the step's budget ended. Moving means over a tenth of the run.",
         generation_cost,
     ),
     _Picture(
         "rollout_ledger",
         "Where all rollouts went",
         "Everything generated in the run, by task: trained, filtered with the reason, too old to train, or kept for "
-        "the "
-        "step that never came. The parts of a bar add up to what was generated. A run that filters nothing also "
-        "trains its "
-        "groups without a gradient, and they count as trained; see the picture of groups without a gradient.",
+        "the step that never came. The parts of a bar add up to what was generated. A run that filters nothing also "
+        "trains its groups without a gradient, and they count as trained; see the picture of groups without a "
+        "gradient.",
         rollout_ledger,
     ),
 )
@@ -109,10 +110,13 @@ def draw(runs: Sequence[Run]) -> dict[str, Any]:
     Raises:
         ImportError: when matplotlib is not installed.
     """
+    return {name: drawn.figure for name, drawn in _drawings(runs).items() if drawn.figure is not None}
+
+
+def _drawings(runs: Sequence[Run]) -> dict[str, Drawing]:
     grouped = by_label(runs)
-    has_ledger = any(run.groups is not None for run in runs)
     with import_matplotlib().rc_context(RC):
-        return {p.name: p.draw(grouped) for p in PICTURES if p.name != "rollout_ledger" or has_ledger}
+        return {picture.name: picture.draw(grouped) for picture in PICTURES}
 
 
 def write_report(runs: Sequence[Run], output: Path, title: str = "Multi-task GRPO report") -> Path:
@@ -131,18 +135,22 @@ def write_report(runs: Sequence[Run], output: Path, title: str = "Multi-task GRP
         `Path`: the page, `report.html`. It holds the pictures; the PNG files beside it are for use elsewhere.
 
     Raises:
-        ImportError: when matplotlib is not installed.
+        ImportError: when matplotlib or the template engine is not installed.
     """
-    figures = draw(runs)
+    drawings = _drawings(runs)
     output.mkdir(parents=True, exist_ok=True)
-    sections = []
+    sections, left_out = [], []
     for picture in PICTURES:
-        if picture.name in figures:
-            image = io.BytesIO()
-            with import_matplotlib().rc_context(RC):
-                figures[picture.name].savefig(image, format="png", dpi=130, metadata={"Software": None})
-            (output / f"{picture.name}.png").write_bytes(image.getvalue())
-            sections.append(Section(picture.title, picture.reading, f"{picture.name}.png", image.getvalue()))
+        drawn = drawings[picture.name]
+        if drawn.figure is None:
+            left_out.append(f"the picture '{picture.title}'")
+            continue
+        left_out += [f"in '{picture.title}' the panel '{panel}'" for panel in drawn.missing]
+        image = io.BytesIO()
+        with import_matplotlib().rc_context(RC):
+            drawn.figure.savefig(image, format="png", dpi=DPI, metadata={"Software": None})
+        (output / f"{picture.name}.png").write_bytes(image.getvalue())
+        sections.append(Section(picture.title, picture.reading, f"{picture.name}.png", image.getvalue()))
     target = output / "report.html"
-    target.write_text(page(title, by_label(runs), sections), encoding="utf-8")
+    target.write_text(page(title, by_label(runs), sections, left_out), encoding="utf-8")
     return target

@@ -1,7 +1,8 @@
 """How every picture looks: colours that survive colour blindness with a second mark beside each, axes, legends."""
 
-from collections.abc import Sequence
-from typing import Any
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,7 +27,44 @@ RC = {
     "axes.axisbelow": True,
     "legend.frameon": False,
     "svg.hashsalt": "trl_mtgrpo",
+    "text.parse_math": False,  # names of tasks may hold dollar signs
 }
+
+# Characters of the small font on an inch of a figure.
+_CHARACTERS_PER_INCH = 12
+
+
+class Line(NamedTuple):
+    """One line of a panel: its name in the legend, its values, and the place that decides its colour and mark."""
+
+    label: str | None
+    band: Band
+    position: int
+
+
+class Panel(NamedTuple):
+    """A title and the lines below it."""
+
+    title: str
+    lines: tuple[Line, ...]
+
+    @property
+    def has_data(self) -> bool:
+        """Whether any line has a point."""
+        return any(line.band.x.size for line in self.lines)
+
+
+class Drawing(NamedTuple):
+    """A figure, or `None` where there was nothing to draw, and the titles of the panels that had no numbers."""
+
+    figure: Any | None
+    missing: tuple[str, ...] = ()
+
+
+def with_data(panels: Iterable[Panel]) -> tuple[list[Panel], tuple[str, ...]]:
+    """The panels that have numbers, and the titles of the others."""
+    panels = list(panels)
+    return [p for p in panels if p.has_data], tuple(p.title for p in panels if not p.has_data)
 
 
 def import_matplotlib() -> Any:
@@ -121,11 +159,28 @@ def draw_band(ax: Any, drawn: Band, position: int, colours: Sequence[str], marke
         ax.fill_between(drawn.x, drawn.low, drawn.high, color=colour, alpha=0.18, linewidth=0)
 
 
+def draw_panel(ax: Any, panel: Panel, colours: Sequence[str], markers: bool) -> None:
+    """The lines of a panel, in the colours of a palette."""
+    for line in panel.lines:
+        draw_band(ax, line.band, line.position, colours, markers, label=line.label)
+
+
+def fitted(text: str, inches: float) -> str:
+    """A title broken into lines that fit a width."""
+    return "\n".join(textwrap.wrap(text, max(int(inches * _CHARACTERS_PER_INCH), 8)) or [text])
+
+
 def percent_axis(ax: Any, label: str, top: float = 1.0) -> None:
     """Labels a vertical axis whose values are shares in 0..`top`, shown in percent."""
     ax.set_ylim(-0.02 * top, 1.02 * top)
     ax.yaxis.set_major_formatter(import_matplotlib().ticker.PercentFormatter(1.0, decimals=0))
     ax.set_ylabel(label)
+
+
+def step_axis(ax: Any, label: str = "optimizer steps") -> None:
+    """Labels a horizontal axis that counts steps, which are whole."""
+    ax.xaxis.set_major_locator(import_matplotlib().ticker.MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
+    ax.set_xlabel(label)
 
 
 def token_axis(ax: Any, label: str) -> None:
@@ -139,11 +194,17 @@ def token_axis(ax: Any, label: str) -> None:
 
 
 def legend_below(figure: Any, axes: Any, title: str | None = None, columns: int = 5) -> None:
-    """One legend for all panels, below them."""
-    found = {
-        label: handle for ax in axes.ravel() for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
-    }
-    if found:
-        figure.legend(
-            found.values(), found.keys(), loc="outside lower center", ncols=min(len(found), columns), title=title
-        )
+    """One legend for all panels, below them, with as many columns as its names leave room for."""
+    found: dict[str, Any] = {}
+    for ax in axes.ravel():
+        for artist in [*ax.get_lines(), *ax.containers]:
+            label = artist.get_label()
+            # Matplotlib hides every label that begins with "_"; only those of its own making are meant here.
+            if label and not label.startswith(("_child", "_container", "_nolegend_")):
+                found.setdefault(label, artist)
+    if not found:
+        return
+    room = int(figure.get_figwidth() * _CHARACTERS_PER_INCH)
+    most = max(room // (max(map(len, found)) + 6), 1)
+    shown = [f"\u200b{label}" if label.startswith("_") else label for label in found]
+    figure.legend(found.values(), shown, loc="outside lower center", ncols=min(len(found), columns, most), title=title)

@@ -1,5 +1,9 @@
 """The numbers a step reports, under the names that users see."""
 
+import math
+from collections.abc import Mapping, MutableMapping, Sequence
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,8 +34,8 @@ def batch_metrics(
     Returns:
         `dict[str, float]`: `tasks/<name>/{weight,target_share,reward,accuracy,filtered_ratio,solved_ratio,
         failed_ratio,batch_share,generated_groups,generated_tokens,stalled}` and `sampling/{rounds,generated_groups,
-        accepted_groups,carried_groups,expired_groups,unfilled_groups,waste,mix_distance}`. Ratios of a task that was
-        not generated are NaN, which the host leaves out of its averages.
+        accepted_groups,carried_groups,expired_groups,unfilled_groups,waste,mix_distance}`. What was not measured is
+        absent: the ratios of a task that was not generated, and the accuracy and reward of one that was not scored.
     """
     groups, tokens = batch.group_ledger, batch.token_ledger
     generated = np.where(groups.generated > 0, groups.generated, np.nan)
@@ -50,12 +54,7 @@ def batch_metrics(
         "generated_tokens": tokens.generated,
         "stalled": stalled,
     }
-    metrics = {
-        f"tasks/{name}/{column}": float(values[k])
-        for k, name in enumerate(names)
-        for column, values in columns.items()
-    }
-    return metrics | {
+    return _per_task(names, columns) | {
         "sampling/rounds": float(batch.plan.rounds),
         "sampling/generated_groups": float(groups.generated.sum()),
         "sampling/accepted_groups": float(groups.generated.sum() - groups.filtered.sum()),
@@ -113,17 +112,56 @@ def update_metrics(
             Tasks whose weight the guard bounds, shape `(K,)`.
 
     Returns:
-        `dict[str, float]`: `tasks/<name>/{improvement,improvement_raw,held}` (after and before the clip, NaN for a
+        `dict[str, float]`: `tasks/<name>/{improvement,improvement_raw,held}` (after and before the clip, without a
         task absent from the batch) and `task_weights/clipped_ratio`, the share of present tasks at the clip.
     """
     present = counts > 0
     raw = np.where(present, improvements, np.nan)
     clipped = raw if clip is None else np.clip(raw, -clip, clip)
     at_clip = np.zeros_like(present) if clip is None else np.abs(raw) >= clip
-    metrics = {
+    metrics = _per_task(names, {"improvement": clipped, "improvement_raw": raw, "held": held})
+    if present.any():
+        metrics["task_weights/clipped_ratio"] = float(at_clip[present].mean())
+    return metrics
+
+
+def averaged(metrics: Mapping[str, Sequence[float]]) -> Metrics:
+    """
+    The mean of each metric over the times at which it was measured.
+
+    Args:
+        metrics (`dict[str, list[float]]`):
+            Measured values by name; NaN where there was nothing to measure.
+
+    Returns:
+        `dict[str, float]`: without the metrics that were never measured.
+    """
+    known = {name: [value for value in values if is_known(value)] for name, values in metrics.items()}
+    return {name: sum(values) / len(values) for name, values in known.items() if values}
+
+
+def leave_out_unmeasured(metrics: MutableMapping[str, list[float]]) -> None:
+    """
+    Takes away the metrics that were never measured, which the host would log as `None`.
+
+    Args:
+        metrics (`dict[str, list[float]]`):
+            What the host is about to average and log; changed in place.
+    """
+    for name in [name for name, values in metrics.items() if not any(is_known(value) for value in values)]:
+        del metrics[name]
+
+
+def is_known(value: Any) -> bool:
+    """Whether a measured value is a number: neither absent nor NaN."""
+    return value is not None and not math.isnan(value)
+
+
+def _per_task(names: tuple[str, ...], columns: Mapping[str, NDArray[Any]]) -> Metrics:
+    """`tasks/<name>/<column>` of every value of columns of shape `(K,)` that is known."""
+    return {
         f"tasks/{name}/{column}": float(values[k])
         for k, name in enumerate(names)
-        for column, values in {"improvement": clipped, "improvement_raw": raw, "held": held}.items()
+        for column, values in columns.items()
+        if not np.isnan(values[k])
     }
-    metrics["task_weights/clipped_ratio"] = float(at_clip[present].mean()) if present.any() else float("nan")
-    return metrics

@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .display import percent
+from .metrics import is_known
+
 
 _MEANINGS = {
     "mt_grpo": "task weights follow weak and slowly improving tasks, and batches keep their mix after filtering",
@@ -17,6 +20,8 @@ _MEANINGS = {
 }
 
 _SECRET = re.compile(r"^--?[\w-]*(?:token|key|password|secret)[\w-]*$", re.IGNORECASE)
+
+_MARKUP = re.compile(r"[\\`*_\[\]$|~^]")
 
 _HEADING = "## Multi-task training"
 
@@ -78,7 +83,7 @@ def _accuracy_table(task_weights: Mapping[str, float], log_history: Sequence[Map
     first, last = (evaluations[0], evaluations[-1]) if evaluations else ({}, {})
     for name in names:
         before, after = (_percent(entry.get(f"eval_tasks/{name}/accuracy")) for entry in (first, last))
-        lines.append(f"| {name} | {task_weights[name]:.3f} | {before} | {after} |")
+        lines.append(f"| {_markdown(name)} | {task_weights[name]:.3f} | {before} | {after} |")
     for label, key in (("worst task", "eval_worst_task_accuracy"), ("average", "eval_average_accuracy")):
         lines.append(f"| **{label}** | | {_percent(first.get(key))} | {_percent(last.get(key))} |")
     if evaluations:
@@ -106,4 +111,9 @@ def _command(argv: Sequence[str]) -> list[str]:
 
 
 def _percent(value: float | None) -> str:
-    return "not measured" if value is None else f"{value:.1%}"
+    return percent(value) if is_known(value) else "not measured"
+
+
+def _markdown(name: str) -> str:
+    """A name as it is, in a table of Markdown."""
+    return _MARKUP.sub(r"\\\g<0>", name).replace("<", "&lt;").replace(">", "&gt;")

@@ -1,15 +1,20 @@
 """Decides what the report's page says: one HTML file with the pictures inside, which needs no network."""
 
 import base64
-from collections.abc import Mapping, Sequence
-from html import escape
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .accuracy_pictures import Runs
+from .curves import Curve
+from .run_card import METHOD_NAMES
 from .runs import Run
 from .thresholds import LEVELS, first_reached
+
+
+UNKNOWN = "not measured"
 
 
 class Section(NamedTuple):
@@ -20,21 +25,21 @@ class Section(NamedTuple):
     file_name: str
     image: bytes
 
-
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #1b1b1b; background: #fff; max-width: 1080px; margin: 2rem auto;
-       padding: 0 1rem; }
-h1 { font-size: 1.7rem; margin-bottom: .2rem; } h2 { font-size: 1.25rem; margin-top: 2.5rem; }
-table { border-collapse: collapse; margin: .8rem 0; font-variant-numeric: tabular-nums; font-size: .93rem; }
-th, td { padding: .35rem .7rem; text-align: right; border-bottom: 1px solid #d5d5d5; }
-th:first-child, td:first-child { text-align: left; }
-thead th { border-bottom: 2px solid #555; vertical-align: bottom; }
-figure { margin: 0; } img { width: 100%; height: auto; } p.note { color: #444; max-width: 70ch; }
-div.wide { overflow-x: auto; }
-"""
+    @property
+    def data(self) -> str:
+        """The picture as it stands in the page."""
+        return base64.b64encode(self.image).decode("ascii")
 
 
-def page(title: str, runs: Runs, sections: Sequence[Section]) -> str:
+class PageTable(NamedTuple):
+    """Cells as text; `groups` are headings over several columns, with how many."""
+
+    header: tuple[str, ...]
+    rows: list[list[str]]
+    groups: tuple[tuple[str, int], ...] = ()
+
+
+def page(title: str, runs: Runs, sections: Sequence[Section], left_out: Sequence[str] = ()) -> str:
     """
     The report as one HTML document.
 
@@ -45,87 +50,102 @@ def page(title: str, runs: Runs, sections: Sequence[Section]) -> str:
             The runs by label.
         sections (`Sequence[Section]`):
             The pictures in order.
+        left_out (`Sequence[str]`, *optional*):
+            Pictures and panels for which the runs hold no numbers.
 
     Returns:
         `str`: HTML without a reference to anything outside of itself.
+
+    Raises:
+        ImportError: when the template engine is not installed.
     """
-    body = [f"<h1>{escape(title)}</h1>", _introduction(runs), "<h2>Where the runs ended</h2>", _summary(runs)]
-    body += [_final_accuracy(runs), "<h2>When the worst task got there</h2>", _reached(runs)]
-    for section in sections:
-        data = base64.b64encode(section.image).decode("ascii")
-        body.append(
-            f"<h2>{escape(section.title)}</h2><p class='note'>{escape(section.reading)}</p><figure>"
-            f"<img alt='{escape(section.title)}' src='data:image/png;base64,{data}'></figure>"
-        )
-    return (
-        "<!doctype html><html lang='en'><head><meta charset='utf-8'><meta name='viewport' "
-        f"content='width=device-width, initial-scale=1'><title>{escape(title)}</title><style>{_STYLE}</style></head>"
-        f"<body>{''.join(body)}</body></html>\n"
-    )
-
-
-def _introduction(runs: Runs) -> str:
     every = [run for seeds in runs.values() for run in seeds]
-    source = (
-        "Accuracies are those of the evaluations during training."
-        if all(run.is_evaluated for run in every)
-        else "At least one run was not evaluated on every task: its accuracies are those of its own training "
-        "completions, "
-        "filtered ones included, as a moving mean."
-    )
-    seeds = (
-        " Lines are means over seeds and bands reach from the lowest to the highest seed." if _has_seeds(runs) else ""
-    )
+    template = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
     return (
-        f"<p class='note'>{len(every)} run(s) of {len(runs)} method(s) on {len(every[0].tasks)} task(s): "
-        f"{escape(', '.join(every[0].tasks))}. {source}{seeds} A group is the rollouts of one prompt; a group whose "
-        "rollouts all got the same reward carries no gradient and is filtered. Generated tokens are completion "
-        "tokens of "
-        "everything generated for training, filtered groups included.</p>"
+        _engine()
+        .from_string(template)
+        .render(
+            title=title,
+            tasks=every[0].tasks,
+            num_runs=len(every),
+            num_labels=len(runs),
+            evaluated=sum(run.is_evaluated for run in every),
+            has_seeds=any(len(seeds) > 1 for seeds in runs.values()),
+            unscored=[task for task in every[0].tasks if not any(run.accuracy(task).x.size for run in every)],
+            before_after=before_and_after(runs),
+            measured_at=_measured_at(every),
+            ends=_ends(runs),
+            reached=_reached(runs),
+            lowest_level=f"{LEVELS[0]:.0%}",
+            described=_described(runs),
+            settings=_settings(runs),
+            sections=sections,
+            left_out=left_out,
+        )
     )
 
 
-def _summary(runs: Runs) -> str:
-    header = ["", "seeds", "steps", "generated tokens", "generated per trained group"]
-    header += ["worst task at the end", "best worst task (step)", "average at the end"]
+def before_and_after(runs: Runs) -> PageTable:
+    """Accuracy of each task at the first and at the last measurement, and of the worst task and the average."""
+    tasks = next(iter(runs.values()))[0].tasks
+    curves: dict[str, Callable[[Run], Curve]] = {
+        **{task: lambda run, task=task: run.accuracy(task) for task in tasks},  # type: ignore[misc]
+        "worst task": lambda run: run.over_tasks(np.min),
+        "average": lambda run: run.over_tasks(np.mean),
+    }
+    rows = []
+    for name, curve_of in curves.items():
+        row = [name]
+        for seeds in runs.values():
+            curves_of_label = [curve_of(run) for run in seeds]
+            # A single measurement is one at the end: nothing is known of the time before.
+            before = [float(c.y[0]) for c in curves_of_label if c.y.size > 1]
+            after = [float(c.y[-1]) for c in curves_of_label if c.y.size]
+            change = [100.0 * float(c.y[-1] - c.y[0]) for c in curves_of_label if c.y.size > 1]
+            row += [_mean_text(before, "{:.1%}"), _mean_text(after, "{:.1%}") + _spread(after)]
+            row.append(_mean_text(change, "{:+.1f}"))
+        rows.append(row)
+    groups = (("", 1), *((label, 3) for label in runs))
+    return PageTable(("task", *("before", "after", "change") * len(runs)), rows, groups)
+
+
+def _ends(runs: Runs) -> PageTable:
+    """One row per label: how long it ran, what it generated, and how its worst task ended."""
+    header = (
+        "",
+        "seeds",
+        "steps",
+        "generated tokens",
+        "generated per trained group",
+        "worst task at the end",
+        "best worst task (step)",
+        "average at the end",
+    )
     rows = []
     for label, seeds in runs.items():
-        worst, average = [[run.over_tasks(f) for run in seeds] for f in (np.min, np.mean)]
-        totals = [run.series("sampling/total_generated_tokens") for run in seeds]
+        worst, average = [[c for run in seeds if (c := run.over_tasks(f)).y.size] for f in (np.min, np.mean)]
         tops = [int(np.argmax(curve.y)) for curve in worst]
+        at = _mean_text([curve.x[top] for curve, top in zip(worst, tops, strict=True)], " ({:,.0f})")
         rows.append(
             [
                 label,
                 str(len(seeds)),
-                _mean_text([run.steps[-1] for run in seeds], "{:,.0f}"),
-                _tokens_text([total.y[-1] for total in totals if total.y.size]),
-                _mean_text([_waste(run) for run in seeds], "{:.2f}"),
+                _mean_text([run.end for run in seeds if run.end is not None], "{:,.0f}"),
+                _tokens_text([t for run in seeds if (t := run.generated_tokens) is not None]),
+                _mean_text([w for run in seeds if (w := run.waste) is not None], "{:.2f}"),
                 _mean_text([curve.y[-1] for curve in worst], "{:.1%}"),
                 _mean_text([curve.y[top] for curve, top in zip(worst, tops, strict=True)], "{:.1%}")
-                + _mean_text([curve.x[top] for curve, top in zip(worst, tops, strict=True)], " ({:,.0f})"),
+                + (at if worst else ""),
                 _mean_text([curve.y[-1] for curve in average], "{:.1%}"),
             ]
         )
-    return _table(header, rows)
+    return PageTable(header, rows)
 
 
-def _final_accuracy(runs: Runs) -> str:
-    tasks = next(iter(runs.values()))[0].tasks
-    rows = []
-    for label, seeds in runs.items():
-        cells = []
-        for task in tasks:
-            ends = [run.accuracy(task).y[-1] for run in seeds]
-            spread = f" [{min(ends):.1%} to {max(ends):.1%}]" if len(ends) > 1 else ""
-            cells.append(_mean_text(ends, "{:.1%}") + spread)
-        rows.append([label, *cells])
-    return "<p class='note'>Accuracy per task at the end of the run:</p>" + _table(["", *tasks], rows)
-
-
-def _reached(runs: Runs) -> str:
+def _reached(runs: Runs) -> PageTable | None:
     levels = [level for level in LEVELS if any(first_reached(run, level) for seeds in runs.values() for run in seeds)]
     if not levels:
-        return f"<p class='note'>No run reached {LEVELS[0]:.0%} on its worst task.</p>"
+        return None
     rows = []
     for label, seeds in runs.items():
         cells = []
@@ -133,26 +153,75 @@ def _reached(runs: Runs) -> str:
             reached = [r for r in (first_reached(run, level) for run in seeds) if r is not None]
             text = "not reached"
             if reached:
-                steps = _mean_text([r.step for r in reached], "{:,.0f} steps, ")
+                steps = _mean_text([r.step for r in reached], "step {:,.0f}, ")
                 text = steps + _tokens_text([r.tokens for r in reached]) + " tokens"
                 text += f" ({len(reached)} of {len(seeds)} seeds)" if len(reached) < len(seeds) else ""
             cells.append(text)
         rows.append([label, *cells])
-    note = "First measurement at or above each level, with the tokens generated by then; means over the seeds that "
-    "got there."
-    return f"<p class='note'>{note}</p>" + _table(["worst task at least", *(f"{level:.0%}" for level in levels)], rows)
+    return PageTable(("worst task at least", *(f"{level:.0%}" for level in levels)), rows)
 
 
-def _waste(run: Run) -> float:
-    return run.groups.waste if run.groups is not None else float(np.mean(run.series("sampling/waste").y))
+def _described(runs: Runs) -> PageTable | None:
+    """One row per label: method, model, dates and versions; `None` where no run wrote them."""
+    if all(run.card is None for seeds in runs.values() for run in seeds):
+        return None
+    rows = []
+    for label, seeds in runs.items():
+        cards = [run.card for run in seeds if run.card is not None]
+        versions = {f"{name} {number}" for card in cards for name, number in card.versions.items()}
+        rows.append(
+            [
+                label,
+                _values(METHOD_NAMES.get(card.method, card.method) for card in cards),
+                _values(card.model for card in cards),
+                _values(sorted(card.started[:10] for card in cards)),
+                _values(run.name for run in seeds),
+                _values(sorted(versions)),
+            ]
+        )
+    return PageTable(("", "method", "model", "started", "folders", "versions"), rows)
 
 
-def _has_seeds(runs: Mapping[str, Sequence[Run]]) -> bool:
-    return any(len(seeds) > 1 for seeds in runs.values())
+def _settings(runs: Runs) -> PageTable | None:
+    """One row per setting, one column per label; seeds that differ in a setting show all its values."""
+    cards = {label: [run.card for run in seeds if run.card is not None] for label, seeds in runs.items()}
+    names = dict.fromkeys(name for found in cards.values() for card in found for name in card.settings)
+    if not names:
+        return None
+    rows = [
+        [name, *(_values(str(card.settings.get(name, "not set")) for card in found) for found in cards.values())]
+        for name in names
+    ]
+    return PageTable(("setting", *cards), rows)
+
+
+def _measured_at(runs: Sequence[Run]) -> str:
+    """At which steps the accuracies before and after were measured."""
+    curves = [run.over_tasks(np.min) for run in runs]
+    firsts = [int(curve.x[0]) for curve in curves if curve.x.size > 1]
+    lasts = [int(curve.x[-1]) for curve in curves if curve.x.size]
+    if not lasts:
+        return ""
+    before = f"Before is the measurement at step {_range(firsts)}, after" if firsts else "After is"
+    return f"{before} {'that' if firsts else 'the measurement'} at step {_range(lasts)}."
+
+
+def _range(steps: Sequence[int]) -> str:
+    low, high = min(steps), max(steps)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _values(values: Any) -> str:
+    """Different values in the order in which they come."""
+    return ", ".join(dict.fromkeys(values)) or "not recorded"
 
 
 def _mean_text(values: Sequence[float], form: str) -> str:
-    return form.format(float(np.mean(values))) if values else "unknown"
+    return form.format(float(np.mean(values))) if values else UNKNOWN
+
+
+def _spread(values: Sequence[float]) -> str:
+    return f" [{min(values):.1%} to {max(values):.1%}]" if len(values) > 1 else ""
 
 
 def _tokens_text(values: Sequence[float]) -> str:
@@ -163,8 +232,11 @@ def _tokens_text(values: Sequence[float]) -> str:
     return "unknown" if np.isnan(mean) else f"{mean / scale:.3g}{unit}"
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th scope='col'>{escape(cell)}</th>" for cell in header)
-    lines = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows]
-    lines_html = "".join(f"<tr>{line}</tr>" for line in lines)
-    return f"<div class='wide'><table><thead><tr>{head}</tr></thead><tbody>{lines_html}</tbody></table></div>"
+def _engine() -> Any:
+    try:
+        from jinja2 import Environment, StrictUndefined
+    except ImportError as error:
+        raise ImportError(
+            "`jinja2` must be installed to write a report, got none. Install it with `pip install trl_mtgrpo[report]`."
+        ) from error
+    return Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)

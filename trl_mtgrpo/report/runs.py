@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,13 @@ from ..sampling.accounting import RolloutLedger
 from ..state.codec import from_json
 from ..state.state_file import STATE_FILE, read_state_file
 from .curves import Curve, carried_forward, smoothed
+from .run_card import RunCard, read_run_card
 
 
 TRAINER_STATE = "trainer_state.json"
 
-_SEED = re.compile(r"[-_.]?(?:seed|s)[-_]?\d+$", re.IGNORECASE)
+_SEED = re.compile(r"(?:[-_.]?seed|[-_.]s)[-_]?\d+$", re.IGNORECASE)
+_CHECKPOINT = re.compile(r"checkpoint-\d+")
 _TASK_KEY = re.compile(r"(?:eval_)?tasks/([^/]+)/")
 
 
@@ -31,7 +33,7 @@ class Run:
         label (`str`):
             What the run is an example of; runs of one label are shown together, as seeds of one method.
         name (`str`):
-            Name of its folder.
+            Name of its output folder.
         tasks (`tuple[str, ...]`):
             Task names in order.
         log (`list[dict[str, Any]]`):
@@ -40,6 +42,10 @@ class Run:
             Totals in groups, when the folder holds a checkpoint.
         tokens ([`RolloutLedger`], *optional*):
             Totals in completion tokens, when the folder holds a checkpoint.
+        last_step (`int`, *optional*):
+            The optimizer step up to which the run was saved.
+        card ([`RunCard`], *optional*):
+            Method, model, settings, versions and date, where the run wrote them.
     """
 
     label: str
@@ -48,6 +54,8 @@ class Run:
     log: list[dict[str, Any]]
     groups: RolloutLedger | None = None
     tokens: RolloutLedger | None = None
+    last_step: int | None = None
+    card: RunCard | None = None
 
     def series(self, key: str) -> Curve:
         """
@@ -80,7 +88,12 @@ class Run:
     @property
     def is_evaluated(self) -> bool:
         """Whether accuracies come from evaluations; otherwise they are those of the training prompts."""
-        return all(self.series(f"eval_tasks/{task}/accuracy").x.size > 0 for task in self.tasks)
+        return any(self.series(f"eval_tasks/{task}/accuracy").x.size > 0 for task in self.tasks)
+
+    @property
+    def scored(self) -> tuple[str, ...]:
+        """The tasks whose accuracy is known, in order."""
+        return tuple(task for task in self.tasks if self.accuracy(task).x.size)
 
     def accuracy(self, task: str) -> Curve:
         """
@@ -91,8 +104,8 @@ class Run:
                 Task name.
 
         Returns:
-            [`Curve`]: from evaluations where all tasks were evaluated, otherwise the moving mean over all generated
-            training completions, which keeps its last value while the task is not generated.
+            [`Curve`]: from evaluations in a run that has any, otherwise the moving mean over all generated training
+            completions, which keeps its last value while the task is not generated. Empty for a task never scored.
         """
         if self.is_evaluated:
             return self.series(f"eval_tasks/{task}/accuracy")
@@ -123,9 +136,11 @@ class Run:
                 `np.min`, `np.mean` or `np.max`, called with `axis=0`.
 
         Returns:
-            [`Curve`]
+            [`Curve`]: over the tasks that were ever scored; empty when none was.
         """
-        curves = [self.accuracy(task) for task in self.tasks]
+        curves = [self.accuracy(task) for task in self.scored]
+        if not curves:
+            return Curve(np.empty(0), np.empty(0))
         shared = curves[0].x
         for curve in curves[1:]:
             shared = np.intersect1d(shared, curve.x)
@@ -154,6 +169,29 @@ class Run:
         """The optimizer steps at which training metrics were logged."""
         return self.series("sampling/generated_groups").x
 
+    @property
+    def end(self) -> int | None:
+        """The last optimizer step that is known of."""
+        if self.last_step is not None:
+            return self.last_step
+        return int(self.log[-1]["step"]) if self.log else None
+
+    @property
+    def generated_tokens(self) -> float | None:
+        """Completion tokens generated in all."""
+        if self.tokens is not None:
+            return float(self.tokens.generated.sum())
+        logged = self.series("sampling/total_generated_tokens").y
+        return float(logged[-1]) if logged.size else None
+
+    @property
+    def waste(self) -> float | None:
+        """Groups generated per group trained; the mean over logged steps where no totals are known."""
+        if self.groups is not None:
+            return self.groups.waste
+        logged = self.series("sampling/waste").y
+        return float(logged.mean()) if logged.size else None
+
 
 def read_runs(arguments: Sequence[str]) -> list[Run]:
     """
@@ -161,7 +199,9 @@ def read_runs(arguments: Sequence[str]) -> list[Run]:
 
     Args:
         arguments (`Sequence[str]`):
-            Folders, or `LABEL=FOLDER`. Without a label it is the folder's name without an ending such as `-seed3`.
+            Folders, or `LABEL=FOLDER`. Runs without a label are seeds of one method when their folders have the same
+            name apart from an ending such as `-seed3`; they are labelled with the run's or the method's name, and with
+            the folder's where other folders have that name too.
 
     Returns:
         `list[Run]`: in the given order.
@@ -169,16 +209,25 @@ def read_runs(arguments: Sequence[str]) -> list[Run]:
     Raises:
         ValueError: when a folder holds no log of a multi-task run, or runs have different tasks.
     """
-    runs = []
+    runs, stems = [], []
     for argument in arguments:
         label, equals, folder = argument.partition("=")
         runs.append(read_run(Path(folder), label) if equals else read_run(Path(argument)))
+        stems.append(label if equals else _stem(runs[-1].name))
     for run in runs[1:]:
         if set(run.tasks) != set(runs[0].tasks):
             raise ValueError(
                 f"`RUN` must have the same tasks in one report, got {list(runs[0].tasks)} in '{runs[0].name}' and "
                 f"{list(run.tasks)} in '{run.name}'. Write one report for each set of tasks."
             )
+    names = [run.label for run in runs]
+    for place, (name, stem) in enumerate(zip(names, stems, strict=True)):
+        same_name = {other for other, label in zip(stems, names, strict=True) if label == name}
+        same_stem = {label for other, label in zip(stems, names, strict=True) if other == stem}
+        if len(same_name) > 1 and name != stem:
+            runs[place] = replace(runs[place], label=f"{name} ({stem})")
+        elif len(same_stem) > 1:  # seeds of one method that call themselves differently
+            runs[place] = replace(runs[place], label=stem)
     return runs
 
 
@@ -190,7 +239,8 @@ def read_run(folder: Path, label: str | None = None) -> Run:
         folder (`Path`):
             An output folder with checkpoints, one checkpoint, or any folder with a `trainer_state.json`.
         label (`str`, *optional*):
-            What the run is an example of.
+            What the run is an example of; by default the name of the run or of its method, and of its folder where the
+            run wrote none.
 
     Returns:
         [`Run`]
@@ -199,22 +249,30 @@ def read_run(folder: Path, label: str | None = None) -> Run:
         ValueError: when the folder holds no log of a multi-task run.
     """
     source = _latest(folder)
-    log = json.loads((source / TRAINER_STATE).read_text(encoding="utf-8"))["log_history"]
-    log = [entry for entry in log if "step" in entry]
+    saved = _trainer_state(source / TRAINER_STATE)
+    log = [entry for entry in saved["log_history"] if "step" in entry]
+    card = next((card for place in (folder, source, source.parent) if (card := read_run_card(place))), None)
     tasks = tuple(dict.fromkeys(m.group(1) for entry in log for key in entry if (m := _TASK_KEY.match(key))))
-    if not tasks:
-        raise ValueError(
-            f"`RUN` must be a folder of a run with tasks, got '{folder}' whose log has no metric 'tasks/...'. Train "
-            "with "
-            "`MultiTaskGRPOTrainer`; with `method='grpo'` it is the plain baseline."
-        )
+    tasks = card.tasks if card is not None else tasks
     groups = tokens = None
     if (source / STATE_FILE).is_file():
         state = read_state_file(source / STATE_FILE).state
         tasks = tuple(state["task_names"])
         groups, tokens = (from_json(RolloutLedger, state[unit]) for unit in ("groups", "tokens"))
-    name = folder.resolve().name
-    return Run(label or _SEED.sub("", name) or name, name, tasks, log, groups, tokens)
+    if not tasks:
+        raise ValueError(
+            f"`RUN` must be a folder of a run with tasks, got '{folder}' whose log has no metric 'tasks/...'. Train "
+            "with `MultiTaskGRPOTrainer`; with `method='grpo'` it is the plain baseline."
+        )
+    place = folder.resolve()
+    name = place.parent.name if _CHECKPOINT.fullmatch(place.name) else place.name
+    shown = label or (card.title if card is not None else _stem(name))
+    return Run(shown, name, tasks, log, groups, tokens, int(saved["global_step"]), card)
+
+
+def _stem(name: str) -> str:
+    """A folder's name without the ending that numbers a seed."""
+    return _SEED.sub("", name) or name
 
 
 def _latest(folder: Path) -> Path:
@@ -224,7 +282,20 @@ def _latest(folder: Path) -> Path:
             f"`RUN` must be a folder with a '{TRAINER_STATE}' or with checkpoints, got '{folder}'. Save checkpoints "
             "(`save_strategy='steps'`) or call `trainer.save_state()` after training."
         )
-    return max(states, key=lambda path: json.loads(path.read_text(encoding="utf-8"))["global_step"]).parent
+    return max(states, key=lambda path: _trainer_state(path)["global_step"]).parent
+
+
+def _trainer_state(path: Path) -> dict[str, Any]:
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # cut off, or no text
+        raise ValueError(f"`RUN` must have a readable log, got '{path}' ({error}). Name another checkpoint.") from None
+    if not isinstance(saved, dict) or not {"log_history", "global_step"} <= saved.keys():
+        raise ValueError(
+            f"`RUN` must have a log with a 'log_history' and a 'global_step', got '{path}'. Name a folder that a "
+            "trainer wrote."
+        )
+    return saved
 
 
 def _is_number(value: Any) -> bool:

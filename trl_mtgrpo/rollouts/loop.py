@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..sampling import OUTCOMES, AcceptanceEstimate, BatchLedger, StallDoctor, StallState, batch_shares
+from ..sampling import OUTCOMES, AcceptanceEstimate, BatchLedger, StallDoctor, StallState, batch_shares, count_unsolved
 from ..sampling.accounting import REASONS, RolloutLedger
 from .facts import GroupFacts, IntVector
 from .prompts import Prompts, PromptSource
@@ -81,8 +81,9 @@ class LoopState(Protocol):
 
 
 S = TypeVar("S", bound=LoopState)
-# Hears of each round: the ledger after it and the groups it brought.
-OnRound = Callable[[BatchLedger, GroupFacts], None]
+# Hears of each round: the ledger after it, and the step's groups so far per task and outcome. What it raises ends the
+# run, on every rank alike.
+OnRound = Callable[[BatchLedger, NDArray[np.int64]], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,15 +213,15 @@ class BatchLoop:
             acceptance = acceptance.update(generated, accepted)
             rounds.append(found)
             if on_round is not None:
-                on_round(ledger, found)
+                so_far = GroupFacts.join(rounds)
+                on_round(ledger, _tally(so_far.task, so_far.outcome, None, request.size))
         batch = self._select(state, ledger, rounds, rng)
-        judged = batch.outcomes.sum(axis=1)
         stalls = state.stalls if self.doctor is None else self.doctor.update(batch.outcomes, state.stalls)
         return batch, replace(  # type: ignore[type-var]
             state,
             generation=state.generation + 1,
             acceptance=acceptance,
-            unsolved=state.unsolved.update(judged, judged - batch.outcomes[:, _SOLVED]),
+            unsolved=count_unsolved(state.unsolved, batch.outcomes),
             stalls=stalls,
             draws=self.prompts.observe(batch.generated, draws),
             carried=batch.surplus,
@@ -247,6 +248,7 @@ class BatchLoop:
         return ledger.with_context(
             probes=None if self.doctor is None else self.doctor.probes(state.stalls),
             tokens_per_group=np.where(seen > 0, cost, self.unknown_tokens),
+            patience=None if self.doctor is None else self.doctor.patience_left(state.stalls),
         )
 
     def _select(
@@ -303,7 +305,6 @@ def _filled(trained: GroupFacts, generated: GroupFacts, missing: int, rng: np.ra
     return GroupFacts.join([trained, filling, pool.select(repeats)])
 
 
-_SOLVED = OUTCOMES.index("solved")
 _REASONS = [OUTCOMES.index(reason) for reason in REASONS]
 
 

@@ -69,6 +69,12 @@ class SimulationResult:
         return float(self.generated.sum() / self.trained.sum())
 
     @property
+    def owed(self) -> FloatVector:
+        """Share of each task's desired groups that nothing of its own filled, over the whole run, shape `(K,)`."""
+        desired = self.desired.sum(axis=0)
+        return np.asarray(self.unfilled.sum(axis=0) / np.maximum(desired, 1))
+
+    @property
     def rounds_per_step(self) -> float:
         """Mean number of rounds of generation."""
         return float(self.rounds.mean())

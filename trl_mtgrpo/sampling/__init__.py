@@ -9,7 +9,7 @@ from .filtering import OUTCOMES, advantage_is_zero, group_outcomes, has_mixed_co
 from .ledger import BatchLedger
 from .ratio_preserving import RatioPreservingSampler
 from .requests import RequestGoal, apportion, size_requests
-from .shares import batch_shares, shares_without_refill, unsolved_shares
+from .shares import batch_shares, count_unsolved, shares_without_refill, unsolved_shares
 from .stalls import StallDoctor, StallState
 from .streams import IndexStream
 
@@ -26,6 +26,7 @@ __all__ = [
     "advantage_is_zero",
     "apportion",
     "batch_shares",
+    "count_unsolved",
     "group_outcomes",
     "has_mixed_correctness",
     "has_reward_variance",

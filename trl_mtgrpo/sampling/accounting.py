@@ -71,37 +71,3 @@ class RolloutLedger:
     def waste(self) -> float:
         """Generated per trained; 1.0 when nothing is wasted."""
         return float(self.generated.sum() / max(int(self.trained.sum()), 1))
-
-
-def format_ledger(names: tuple[str, ...], groups: RolloutLedger, tokens: RolloutLedger) -> str:
-    """
-    The ledger of a run as a text table, one row per task and a total.
-
-    Args:
-        names (`tuple[str, ...]`):
-            Task names in order.
-        groups ([`RolloutLedger`]):
-            The run's totals in groups.
-        tokens ([`RolloutLedger`]):
-            The run's totals in tokens.
-
-    Returns:
-        `str`: lines of equal width, without a trailing newline.
-    """
-    kinds = [*REASONS[:-1], "excluded", "expired", "carried"]
-    header = ["task", "generated", "trained", *kinds, "tokens generated", "tokens trained"]
-    columns = [
-        groups.generated,
-        groups.trained,
-        *groups.filtered.T,
-        groups.expired,
-        groups.carried_out,
-        tokens.generated,
-        tokens.trained,
-    ]
-    rows = [[name, *(f"{int(column[k]):,}" for column in columns)] for k, name in enumerate(names)]
-    rows.append(["all tasks", *(f"{int(column.sum()):,}" for column in columns)])
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in [header, *rows]]
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(lines)

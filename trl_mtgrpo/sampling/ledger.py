@@ -22,6 +22,8 @@ class BatchLedger:
         tokens (`numpy.ndarray`): Tokens generated in this step, as far as reported.
         probes (`numpy.ndarray` of `int`): Groups to try in the first round beside the desired ones.
         tokens_per_group (`numpy.ndarray`, *optional*): What a group is expected to cost.
+        patience (`numpy.ndarray` of `int`, *optional*): Groups without an accepted one after which a task is not asked
+            for more in this step.
         rounds (`int`): Rounds recorded.
         preserve_ratio (`bool`): Whether each task has its own deficit, or only the batch as a whole.
     """
@@ -34,6 +36,7 @@ class BatchLedger:
     tokens: FloatVector
     probes: IntVector
     tokens_per_group: FloatVector | None = None
+    patience: IntVector | None = None
     rounds: int = 0
     preserve_ratio: bool = True
 
@@ -71,7 +74,10 @@ class BatchLedger:
         )
 
     def with_context(
-        self, probes: ArrayLike | None = None, tokens_per_group: ArrayLike | None = None
+        self,
+        probes: ArrayLike | None = None,
+        tokens_per_group: ArrayLike | None = None,
+        patience: ArrayLike | None = None,
     ) -> "BatchLedger":
         """
         The ledger with what the caller knows besides the weights, before the first round. Samplers may ignore it.
@@ -81,6 +87,9 @@ class BatchLedger:
                 Groups to try once beside the desired ones, as [`StallDoctor.probes`] asks for. Never refilled.
             tokens_per_group (`numpy.ndarray` of shape `(K,)`, *optional*):
                 Expected tokens of a group, NaN where nothing is known, for a limit on tokens.
+            patience (`numpy.ndarray` of `int`, shape `(K,)`, *optional*):
+                Groups without an accepted one after which a task is not asked for more in this step, as
+                [`StallDoctor.patience_left`] says.
 
         Raises:
             ValueError: If a shape does not fit or a value is negative.
@@ -94,12 +103,19 @@ class BatchLedger:
                     f"{cost.tolist()}. Pass one per task, NaN where nothing is known."
                 )
         counts = self.probes if probes is None else as_counts("probes", probes, self.desired)
-        return replace(self, probes=counts, tokens_per_group=cost)
+        limit = self.patience if patience is None else as_counts("patience", patience, self.desired)
+        return replace(self, probes=counts, tokens_per_group=cost, patience=limit)
 
     @property
     def available(self) -> IntVector:
         """c, the groups that may train: carried and accepted."""
         return self.carried + self.accepted
+
+    @property
+    def owed(self) -> IntVector:
+        """Desired groups of each task that nothing of its own fills so far, max(n - c, 0)."""
+        missing: IntVector = np.maximum(self.desired - self.available, 0)
+        return missing
 
     @property
     def deficits(self) -> IntVector:
@@ -108,8 +124,7 @@ class BatchLedger:
         lacks is spread over the tasks by weight.
         """
         if self.preserve_ratio:
-            deficits: IntVector = np.maximum(self.desired - self.available, 0)
-            return deficits
+            return self.owed
         missing = int(self.desired.sum() - self.available.sum())
         return apportion(max(missing, 0), self.weights)
 

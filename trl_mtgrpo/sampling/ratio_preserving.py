@@ -13,14 +13,22 @@ from numpy.typing import ArrayLike, NDArray
 
 from .acceptance import AcceptanceEstimate, beta_parameters
 from .ledger import BatchLedger
-from .requests import FloatVector, IntVector, RequestGoal, apportion, pooled, size_requests
+from .requests import FloatVector, IntVector, RequestGoal, apportion, fair_cut, pooled, size_requests
 
 
 # M_os of both experiments: with it the paper's own requests reach M_os M_acc groups per missing group.
 PAPER_OVERSAMPLING = 3.0
-# Groups without a single acceptance after which a step stops asking a task for more. At acceptance 0.05 this happens
-# by chance once in 470 steps.
-GIVE_UP_GROUPS = 120
+# Most groups of an adaptive step, in batches. Three batches a round is what the paper's rule costs; what more than 16
+# batches buys and what fewer lose is in docs/data/step_price.md.
+MOST_BATCHES = 16
+# Most groups per missing group while nothing is known of a task, and batches that a round may cost.
+FIRST_REQUEST = 3
+# The sum of both parameters of a Beta distribution behind which no observation stands.
+NOTHING_KNOWN = 2.0
+# How many times M_os M_acc groups per missing group a request may hold where its surplus is kept.
+DEEPER = 4
+# Groups of a task without a single acceptance after which a step that knows no better stops asking for more.
+GIVE_UP_BATCHES, GIVE_UP_LEAST = 4, 60
 
 
 @dataclass(frozen=True)
@@ -45,7 +53,8 @@ class RatioPreservingSampler:
             N_rs, resampling rounds after the first generation (the paper's 3-task value; 2 for 9 tasks).
         max_inflation (`float`, *optional*, defaults to `5.0`):
             M_acc, greatest acceptance inflation (paper). An adaptive request holds at most 3 M_acc groups per missing
-            group, which is what M_os = 3 makes of it in the paper's rule.
+            group, which is what M_os = 3 makes of it in the paper's rule, four times that when surplus is kept, and 3
+            groups while nothing is known of the task.
         acceptance_aware (`bool`, *optional*, defaults to `True`):
             Whether requests allow for the groups that the filter will drop. Otherwise m = 1.
         preserve_ratio (`bool`, *optional*, defaults to `True`):
@@ -66,9 +75,13 @@ class RatioPreservingSampler:
         fill_probability (`float`, *optional*):
             Sizes an adaptive request to fill all deficits with this probability, as far as `max_inflation` and
             `max_waste` allow, instead of weighing it against `round_cost`.
+        max_groups (`int`, *optional*):
+            Most groups generated per step; a request is cut to what is left, each place that is owed getting the same
+            number of groups. When not given, min(3 (1 + N_rs), 16) B for adaptive requests, and for a factor what its
+            rounds come to.
         max_tokens (`float`, *optional*):
             Generated tokens per step at which no further round is planned; requests are cut to what is left, by the
-            tokens that groups have cost so far. The first round is always made.
+            tokens that groups have cost so far. The first round is always made, if only of `group_multiple` groups.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -101,6 +114,7 @@ class RatioPreservingSampler:
     max_waste: float | None = None
     fill_probability: float | None = None
     max_tokens: float | None = None
+    max_groups: int | None = None
 
     def __post_init__(self) -> None:
         if self.num_groups < 1:
@@ -132,8 +146,23 @@ class RatioPreservingSampler:
             raise ValueError(f"`round_cost` must be non-negative, got {self.round_cost}. Pass 0 to save no rounds.")
         if self.max_waste is not None and not self.max_waste >= 0:
             raise ValueError(f"`max_waste` must be non-negative, got {self.max_waste}. Leave it out for the default.")
+        if self.max_groups is not None and not self.max_groups >= 1:
+            raise ValueError(f"`max_groups` must be at least 1, got {self.max_groups}. Leave it out for the default.")
         if self.max_tokens is not None and not self.max_tokens > 0:
             raise ValueError(f"`max_tokens` must be positive, got {self.max_tokens}. Leave it out for no limit.")
+
+    @property
+    def group_limit(self) -> int | None:
+        """
+        Most groups that a step generates; `None` for a factor without `max_groups`, which its rounds bound. Where it
+        is below `group_multiple` it is raised to that: ranks cannot share fewer groups.
+        """
+        limit = self.max_groups
+        if limit is None:
+            if self.oversampling != "adaptive":
+                return None
+            limit = min(MOST_BATCHES, FIRST_REQUEST * (1 + self.max_rounds)) * self.num_groups
+        return max(limit, self.group_multiple)
 
     def open(self, task_weights: ArrayLike, rng: np.random.Generator, carried: ArrayLike | None = None) -> BatchLedger:
         """
@@ -182,6 +211,9 @@ class RatioPreservingSampler:
         if not deficits.any() or ledger.rounds > self.max_rounds:
             return None
         alpha, beta = beta_parameters(acceptance, ledger.weights.size)
+        most = self._affordable(ledger, unknown=alpha + beta <= NOTHING_KNOWN)
+        if most is not None and most == 0:
+            return None
         if self.oversampling == "adaptive":
             request = self._adaptive_request(ledger, deficits, alpha, beta, rng)
         else:
@@ -191,7 +223,12 @@ class RatioPreservingSampler:
         inflated = self._inflation(alpha, beta)
         usable = ledger.weights if self.max_surplus_age else deficits.astype(np.float64)
         request = self._rounded(request, usable * inflated)
-        return self._within_tokens(request, ledger)
+        # Of a factor's draw, which follows no deficit, every group is as good as another.
+        follows = self.oversampling == "adaptive" and self.preserve_ratio
+        owed = (np.maximum(deficits, 1) if follows else request).astype(np.float64)
+        if most is not None and int(request.sum()) > most:
+            request = fair_cut(request, owed, most)
+        return self._within_tokens(request, owed, ledger)
 
     def select(self, task_ids: ArrayLike, ledger: BatchLedger, rng: np.random.Generator) -> IntVector:
         """
@@ -237,7 +274,9 @@ class RatioPreservingSampler:
         if not self.acceptance_aware:
             return deficits if self.preserve_ratio else rng.multinomial(int(deficits.sum()), ledger.weights)
         weights = ledger.weights
+        unknown = alpha + beta <= NOTHING_KNOWN
         if not self.preserve_ratio:
+            unknown = np.array([unknown.all()])
             deficits, alpha, beta = pooled(deficits, alpha, beta, weights)
             weights = np.ones(1)
         horizon = self.num_groups * self.max_surplus_age
@@ -252,11 +291,15 @@ class RatioPreservingSampler:
             reuse_mean=horizon * weights,
             reuse_variance=horizon * weights * (1.0 - weights),
         )
-        caps = np.ceil(PAPER_OVERSAMPLING * self.max_inflation * deficits).astype(np.int64)
+        caps = self._caps(ledger, deficits, unknown)
         request = size_requests(deficits, caps, alpha, beta, goal, self.group_multiple)
-        if self.preserve_ratio:
-            return request
-        return rng.multinomial(int(request.sum()), ledger.weights).astype(np.int64)
+        if not self.preserve_ratio:
+            return rng.multinomial(int(request.sum()), ledger.weights).astype(np.int64)
+        if self.max_surplus_age:
+            # What has yielded nothing is asked for as much again, so that its rounds grow with the log of its cost.
+            again = np.where(ledger.accepted == 0, np.minimum(ledger.generated, caps), 0)
+            request = np.maximum(request, np.where(deficits > 0, again, 0))
+        return request
 
     def _fixed_request(
         self, ledger: BatchLedger, deficits: IntVector, alpha: FloatVector, beta: FloatVector, rng: np.random.Generator
@@ -271,11 +314,29 @@ class RatioPreservingSampler:
             shares = shares * self._inflation(alpha, beta)
         return rng.multinomial(total, shares / shares.sum()).astype(np.int64)
 
+    def _caps(self, ledger: BatchLedger, deficits: IntVector, unknown: NDArray[np.bool_]) -> IntVector:
+        """Most groups to ask of each task (or of the batch) in this round, shape of `deficits`."""
+        # Where a surplus is thrown away, a guess that is too high is paid for, and asking again is not.
+        deepest = PAPER_OVERSAMPLING * self.max_inflation * (DEEPER if self.max_surplus_age else 1)
+        per_place = np.where(unknown, FIRST_REQUEST, deepest)
+        caps = np.ceil(per_place * deficits).astype(np.int64)
+        if ledger.rounds and self.preserve_ratio:
+            # What has yielded nothing in this step is not asked for more than it takes to give it up.
+            dry = ledger.accepted == 0
+            caps = np.where(dry, np.minimum(caps, self._patience(ledger) - ledger.generated), caps)
+        return caps
+
+    def _patience(self, ledger: BatchLedger) -> IntVector:
+        if ledger.patience is not None:
+            return ledger.patience
+        return np.full(ledger.desired.size, max(GIVE_UP_BATCHES * self.num_groups, GIVE_UP_LEAST))
+
     def _given_up(self, ledger: BatchLedger) -> NDArray[np.bool_]:
+        patience = self._patience(ledger)
         if not self.preserve_ratio:  # any group fills any place, so the tasks are given up together or not at all
-            hopeless = ledger.accepted.sum() == 0 and ledger.generated.sum() >= GIVE_UP_GROUPS
+            hopeless = ledger.accepted.sum() == 0 and ledger.generated.sum() >= patience.max()
             return np.full(ledger.desired.size, hopeless)
-        return np.asarray((ledger.accepted == 0) & (ledger.generated >= GIVE_UP_GROUPS))
+        return np.asarray((ledger.accepted == 0) & (ledger.generated > 0) & (ledger.generated >= patience))
 
     def _inflation(self, alpha: FloatVector, beta: FloatVector) -> FloatVector:
         """m = min(1 / (1 - ρ), M_acc), shape `(K,)`."""
@@ -287,7 +348,16 @@ class RatioPreservingSampler:
         missing = -int(request.sum()) % self.group_multiple
         return request + apportion(missing, shares) if missing else request
 
-    def _within_tokens(self, request: IntVector, ledger: BatchLedger) -> IntVector | None:
+    def _affordable(self, ledger: BatchLedger, unknown: NDArray[np.bool_]) -> int | None:
+        """Groups that the step may still generate in this round, a multiple of `group_multiple`; `None` for any."""
+        if self.group_limit is None:
+            return None
+        most = self.group_limit - int(ledger.generated.sum())
+        if self.oversampling == "adaptive" and unknown.all():
+            most = min(most, max(FIRST_REQUEST * self.num_groups, self.group_multiple))
+        return max(most - most % self.group_multiple, 0)
+
+    def _within_tokens(self, request: IntVector, owed: FloatVector, ledger: BatchLedger) -> IntVector | None:
         """`request`, or as much of it as the step's tokens still buy."""
         if self.max_tokens is None:
             return request
@@ -297,13 +367,12 @@ class RatioPreservingSampler:
         cost = ledger.expected_tokens
         if cost is None or float(cost @ request) <= left:
             return request
-        total = int(request.sum())
-        affordable = max(int(left * total / float(cost @ request)), 0)
-        # Rounding may favour a dear task, so the largest amount that fits is looked for from above.
-        for amount in range(affordable - affordable % self.group_multiple, 0, -self.group_multiple):
-            smaller = apportion(amount, request.astype(np.float64))
-            if float(cost @ smaller) <= left:
-                return smaller
-        if ledger.rounds > 0:
+        # The cost grows with the amount but for rounding, so the largest amount that fits is near where they cross.
+        fits, above = 0, int(request.sum()) // self.group_multiple
+        while above - fits > 1:
+            middle = (fits + above) // 2
+            smaller = fair_cut(request, owed, middle * self.group_multiple)
+            fits, above = (middle, above) if float(cost @ smaller) <= left else (fits, middle)
+        if fits == 0 and ledger.rounds > 0:
             return None
-        return apportion(min(self.group_multiple, total), request.astype(np.float64))
+        return fair_cut(request, owed, min(max(fits, 1) * self.group_multiple, int(request.sum())))

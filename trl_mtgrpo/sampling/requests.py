@@ -123,6 +123,39 @@ def apportion(total: int, shares: FloatVector) -> IntVector:
     return counts
 
 
+def fair_cut(request: IntVector, owed: FloatVector, total: int) -> IntVector:
+    """
+    The part of `request` that a budget of `total` groups pays for, min(request_k, λ owed_k): every place that is owed
+    gets the same number of groups, and a task that asks for fewer leaves them to the others. Where the budget is too
+    small, the mix is bent by what each task's places cost and by nothing else.
+
+    Args:
+        request (`numpy.ndarray` of `int`, shape `(K,)`): Groups asked for.
+        owed (`numpy.ndarray` of shape `(K,)`): Places that each task lacks; positive where it asks for groups.
+        total (`int`): Groups to hand out, at most the sum of `request`.
+
+    Returns:
+        `numpy.ndarray` of `int`, shape `(K,)`: adds up to `total`; at most `request`.
+    """
+    asking = np.flatnonzero(request)
+    most, places = request[asking].astype(np.float64), owed[asking].astype(np.float64)
+    order = np.argsort(most / places, kind="stable")
+    served = np.cumsum(most[order]) - most[order]
+    # λ if the tasks before this one in the order get all that they ask for; the first that needs more fixes it.
+    levels = (total - served) / (places.sum() - np.cumsum(places[order]) + places[order])
+    short = np.flatnonzero(levels < (most / places)[order])
+    if not short.size:
+        return request.copy()
+    exact = np.minimum(most, levels[short[0]] * places)
+    counts = np.floor(exact + 1e-9).astype(np.int64)
+    room = np.argsort(counts - exact, kind="stable")
+    room = room[counts[room] < request[asking][room]]
+    counts[room[: total - int(counts.sum())]] += 1
+    cut = np.zeros_like(request)
+    cut[asking] = counts
+    return cut
+
+
 def pooled(
     deficits: IntVector, alpha: FloatVector, beta: FloatVector, weights: FloatVector
 ) -> tuple[IntVector, FloatVector, FloatVector]:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .acceptance import AcceptanceEstimate
+from .filtering import OUTCOMES
 from .stalls import StallDoctor, StallState
 
 
@@ -67,6 +68,26 @@ def batch_shares(
     shares = unsolved_shares(weights, replace(unsolved, filtered=np.where(held, 0.0, unsolved.filtered)), discount)
     shares = shares_without_refill(shares, held, acceptance)
     return shares if doctor is None or stalls is None else doctor.adjust(shares, stalls)
+
+
+def count_unsolved(unsolved: AcceptanceEstimate, outcomes: NDArray[np.int64]) -> AcceptanceEstimate:
+    """
+    What is known of how much of each task is solved, after a step.
+
+    Only groups that say something about it count: solved ones, and ones in which a rollout is wrong or better than
+    another. A group whose rewards are all alike, that has no score or is masked, is neither solved nor unsolved.
+
+    Args:
+        unsolved ([`AcceptanceEstimate`]):
+            Decayed counts of groups that are unsolved (`accepted`) and solved (`filtered`).
+        outcomes (`numpy.ndarray` of `int`, shape `(K, len(OUTCOMES))`):
+            Groups generated in the step by outcome, in the order of `OUTCOMES`.
+
+    Returns:
+        [`AcceptanceEstimate`]
+    """
+    informative, solved, failed = (outcomes[:, OUTCOMES.index(o)] for o in ("informative", "solved", "failed"))
+    return unsolved.update(informative + failed + solved, informative + failed)
 
 
 def unsolved_shares(

@@ -4,6 +4,7 @@ from collections import Counter
 from typing import Any
 
 from ..rollouts import GroupFacts
+from ..sampling.stalls import USUAL_AT_FIRST
 from .codec import to_json
 
 
@@ -34,7 +35,11 @@ def from_schema_4(old: dict[str, Any]) -> tuple[dict[str, Any], str]:
         "reward_average": _known(old["reward_average"]),
         "acceptance": old["acceptance"],
         "unsolved": old["unsolved"],
-        "stalls": {**old["stalls"], "outcomes": [[*row, 0] for row in old["stalls"]["outcomes"]]},
+        "stalls": {
+            **old["stalls"],
+            "outcomes": [[*row, 0] for row in old["stalls"]["outcomes"]],
+            "usual": [USUAL_AT_FIRST] * len(names),
+        },
         "draws": {"cursors": old["cursors"], "num_rows": old["num_rows"], "fingerprints": []},
         "groups": _expire(old["groups"], expired),
         "tokens": _expire(old["tokens"], tokens),

@@ -1,189 +1,78 @@
-r"""Decides what counts as an answer in a completion and whether it is right, without evaluating text a model wrote.
+r"""Decides what an answer earns: the rewards that read a box, a line, a number or a pattern, and their names.
 
-The rule is: the answer is the content of the last `\boxed{...}` of the answer part. Everything here is bounded in
-length, depth and number size before it is looked at closely, so that no completion costs more than a fraction of a
-millisecond.
+What counts as the answer is decided in `reading`, what means the same in `forms`, arithmetic in `arithmetic`. Text
+that a model wrote is compared and never evaluated; the exception, [`math_verify_reward`], has to be named.
 """
 
-import ast
+import collections
+import importlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-
-MAX_ANSWER_CHARS = 10_000  # far above the largest grid a reasoning-gym dataset asks for
-MAX_EXPRESSION_CHARS = 200
-MAX_EXPRESSION_DEPTH = 20
-MAX_NUMBER_DIGITS = 12
-
-_BOX = "\\boxed{"
-_BRACES = re.compile(r"[{}]")
-_EXPRESSION = re.compile(r"[0-9+\-*/() ]+")
-_LONG_NUMBER = re.compile(rf"[0-9]{{{MAX_NUMBER_DIGITS + 1},}}")
-_OPERATORS: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] = {
-    ast.Add: Fraction.__add__,
-    ast.Sub: Fraction.__sub__,
-    ast.Mult: Fraction.__mul__,
-    ast.Div: Fraction.__truediv__,
-}
-
-
-def completion_text(completion: str | list[dict[str, Any]]) -> str:
-    """
-    The text of one completion, plain or conversational.
-
-    Args:
-        completion (`str` or `list[dict]`):
-            A string, or a list of messages of which the last one is read; a content made of parts contributes its text
-            parts.
-
-    Returns:
-        `str`: the text, empty where there is none.
-    """
-    if isinstance(completion, str):
-        return completion
-    content = completion[-1].get("content") if completion else None
-    if isinstance(content, list):
-        return "".join(part["text"] for part in content if isinstance(part.get("text"), str))
-    return content or ""
+from .arithmetic import (
+    MAX_EXPRESSION_CHARS,
+    MAX_EXPRESSION_DEPTH,
+    MAX_NUMBER_DIGITS,
+    as_arithmetic,
+    evaluate_arithmetic,
+    is_countdown_solution,
+)
+from .forms import is_same_answer, is_same_text, number_text, number_value, plain_text
+from .reading import (
+    MAX_ANSWER_CHARS,
+    answer_part,
+    boxed_answer,
+    boxes,
+    completion_text,
+    extract_boxed,
+    line_answer,
+    prompt_text,
+    says_something,
+)
 
 
-def answer_part(text: str) -> str:
-    """
-    What a completion says after its reasoning.
+__all__ = [
+    "MAX_ANSWER_CHARS",
+    "MAX_EXPRESSION_CHARS",
+    "MAX_EXPRESSION_DEPTH",
+    "MAX_NUMBER_DIGITS",
+    "NAMED_REWARDS",
+    "BoxedReward",
+    "LineReward",
+    "answer_part",
+    "as_arithmetic",
+    "boxed_reward",
+    "completion_text",
+    "evaluate_arithmetic",
+    "exact_match_reward",
+    "extract_boxed",
+    "is_countdown_solution",
+    "is_same_answer",
+    "is_same_text",
+    "math_verify_reward",
+    "number_reward",
+    "number_text",
+    "number_value",
+    "plain_text",
+    "reasoning_gym_reward",
+    "regex_reward",
+    "says_something",
+]
 
-    Args:
-        text (`str`):
-            A completion.
+Reward = Callable[..., list[float | None]]
 
-    Returns:
-        `str`: what follows the last `</think>`, the whole text where no such tags are used, and nothing where the
-        reasoning was opened and never closed.
-    """
-    opened, closed = text.rfind("<think>"), text.rfind("</think>")
-    if opened > closed:
-        return ""
-    return text[closed + len("</think>") :] if closed >= 0 else text
-
-
-def extract_boxed(text: str, max_chars: int = MAX_ANSWER_CHARS) -> str | None:
-    r"""
-    The content of the last `\boxed{...}`, with braces matched by counting.
-
-    The box may stand on any line. When the last box is never closed, or holds more than `max_chars` characters, there
-    is no answer: an earlier box does not take its place. `\boxed {..}` and `\fbox{..}` are no boxes, and of nested
-    boxes the innermost last one counts.
-
-    Args:
-        text (`str`):
-            A completion, or its answer part.
-        max_chars (`int`, *optional*, defaults to `10000`):
-            Characters after which an open box is given up.
-
-    Returns:
-        `str` or `None`: the content without surrounding white space, empty for an empty box, or `None` without a box.
-
-    Example:
-
-    ```python
-    >>> extract_boxed(r"First \boxed{1}, better \boxed{1 + \frac{1}{2}}.")
-    '1 + \\frac{1}{2}'
-    ```
-    """
-    start = text.rfind(_BOX)
-    if start < 0:
-        return None
-    inside = text[start + len(_BOX) : start + len(_BOX) + max_chars + 1]
-    depth = 1
-    for brace in _BRACES.finditer(inside):
-        depth += 1 if brace.group() == "{" else -1
-        if depth == 0:
-            return inside[: brace.start()].strip()
-    return None
-
-
-def evaluate_arithmetic(text: str) -> tuple[Fraction, tuple[int, ...]] | None:
-    """
-    The exact value of an arithmetic expression and the numbers written in it.
-
-    Only non-negative whole numbers, `+ - * /` between two operands and parentheses are understood. Everything else is
-    refused: `**` and `//`, signs before a number, decimals, leading zeros, two numbers side by side, names, calls,
-    digits and signs outside ASCII. So is anything longer than 200 characters, nested deeper than 20, or with a number
-    of more than 12 digits. The text is parsed into a tree that is walked here; nothing is ever executed.
-
-    Args:
-        text (`str`):
-            The expression.
-
-    Returns:
-        `tuple` or `None`: the value as a `Fraction` and the numbers from left to right, or `None` where the text is
-        refused or divides by zero.
-
-    Example:
-
-    ```python
-    >>> evaluate_arithmetic("(1 + 2) / 6")
-    (Fraction(1, 2), (1, 2, 6))
-    >>> evaluate_arithmetic("2**3") is None
-    True
-    ```
-    """
-    if len(text) > MAX_EXPRESSION_CHARS or not _EXPRESSION.fullmatch(text):
-        return None
-    if _LONG_NUMBER.search(text) or _depth(text) > MAX_EXPRESSION_DEPTH:
-        return None
-    try:
-        tree = ast.parse(text.strip(), mode="eval")
-        numbers: list[int] = []
-        return _value(tree.body, numbers), tuple(numbers)
-    except (SyntaxError, _RefusedError, ZeroDivisionError):
-        return None
-
-
-def is_countdown_solution(answer: str, numbers: list[int], target: int) -> bool:
-    """
-    Whether an expression uses each given number exactly once and equals the target exactly.
-
-    Args:
-        answer (`str`):
-            The expression a model wrote.
-        numbers (`list[int]`):
-            The given numbers, in any order.
-        target (`int`):
-            The number to reach.
-
-    Returns:
-        `bool`: `True` for a solution. Values are compared as fractions, without a tolerance.
-    """
-    result = evaluate_arithmetic(answer)
-    return result is not None and sorted(result[1]) == sorted(numbers) and result[0] == target
-
-
-def is_same_text(answer: str, expected: str) -> bool:
-    """
-    Whether an answer is the expected text, whatever its case and the white space between its words.
-
-    Args:
-        answer (`str`):
-            What a model wrote.
-        expected (`str`):
-            The right answer.
-
-    Returns:
-        `bool`: `True` when they agree. Look-alike characters do not: when the expected text is ASCII, so must the
-        answer be.
-    """
-    if expected.isascii() and not answer.isascii():
-        return False
-    return answer.lower().split() == expected.lower().split()
+_LAST_NUMBER = re.compile(r"(?<![\w.])[+\-−]?\s?\d[\d,]*(?:\.\d+)?(?:/\d+)?(?![\w])")  # noqa: RUF001
 
 
 @dataclass(frozen=True)
 class BoxedReward:
     r"""
     A reward in TRL's calling convention: 1.0 for a right box, `format_reward` for a wrong one, 0.0 without an answer.
+
+    A wrong answer that repeats a box of its own prompt, such as the example that shows the form, earns nothing.
 
     Args:
         check (`Callable[..., bool]`):
@@ -203,39 +92,292 @@ class BoxedReward:
         return "boxed_answer"
 
     def __call__(self, completions: list[Any], **kwargs: Any) -> list[float]:
+        prompts = kwargs.get("prompts")
+        shown: dict[int, set[str]] = {}  # the completions of a group share their prompt
         rewards = []
         for i, completion in enumerate(completions):
-            answer = extract_boxed(answer_part(completion_text(completion)))
-            if answer is None or not _says_something(answer):
+            answer = boxed_answer(completion)
+            if answer is None or not says_something(answer):
                 rewards.append(0.0)
+            elif self.check(answer, **{column: kwargs[column][i] for column in self.columns}):
+                rewards.append(1.0)
             else:
-                row = {column: kwargs[column][i] for column in self.columns}
-                rewards.append(1.0 if self.check(answer, **row) else self.format_reward)
+                rewards.append(0.0 if prompts and _is_shown(answer, prompts[i], shown) else self.format_reward)
         return rewards
 
 
-class _RefusedError(Exception):
-    pass
+@dataclass(frozen=True)
+class LineReward:
+    """
+    A reward in TRL's calling convention for answers without a box: 1.0 for a right line, otherwise 0.0.
+
+    The answer is the last line of the completion that is not blank, or its last lines where the column `expected` has
+    several.
+
+    Args:
+        check (`Callable[..., bool]`):
+            Called as `check(answer, <columns by name>)`; must not evaluate the answer.
+        columns (`tuple[str, ...]`):
+            Dataset columns that `check` needs.
+        first (`bool`, *optional*, defaults to `False`):
+            Read the first lines instead, for prompts of worked examples in which the answer follows at once.
+    """
+
+    check: Callable[..., bool]
+    columns: tuple[str, ...]
+    first: bool = False
+
+    @property
+    def __name__(self) -> str:
+        return "line_answer"
+
+    def __call__(self, completions: list[Any], **kwargs: Any) -> list[float]:
+        rewards = []
+        for i, completion in enumerate(completions):
+            row = {column: kwargs[column][i] for column in self.columns}
+            lines = len(str(row.get("expected", "")).strip().split("\n"))
+            answer = line_answer(completion, lines, self.first)
+            rewards.append(float(says_something(answer) and self.check(answer, **row)))
+        return rewards
 
 
-def _value(node: ast.expr, numbers: list[int]) -> Fraction:
-    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
-        left, right = _value(node.left, numbers), _value(node.right, numbers)
-        return _OPERATORS[type(node.op)](left, right)
-    if isinstance(node, ast.Constant) and type(node.value) is int:
-        numbers.append(node.value)
-        return Fraction(node.value)
-    raise _RefusedError
+def exact_match_reward(column: str = "answer") -> Reward:
+    """
+    A reward of 1.0 where the whole answer is the expected one, otherwise 0.0.
+
+    Args:
+        column (`str`, *optional*, defaults to `"answer"`):
+            Dataset column with the right answer.
+
+    Returns:
+        `Callable`: a reward function. The answer is all that comes after the reasoning and before an end token or
+        another speaker; it is compared as by [`is_same_answer`].
+
+    Example:
+
+    ```python
+    >>> exact_match_reward()(completions=["4", "**4**.", "It is 4"], answer=["4", "4", "4"])
+    [1.0, 1.0, 0.0]
+    ```
+    """
+
+    def exact_match(completions: list[Any], **kwargs: Any) -> list[float | None]:
+        expected = _column(kwargs, column)
+        answers = (line_answer(completion, MAX_ANSWER_CHARS) for completion in completions)
+        return [
+            float(says_something(answer) and is_same_answer(answer, right))
+            for answer, right in zip(answers, expected, strict=True)
+        ]
+
+    return exact_match
 
 
-def _depth(text: str) -> int:
-    depth = deepest = 0
-    for character in text:
-        depth += (character == "(") - (character == ")")
-        deepest = max(deepest, depth)
-    return deepest
+def boxed_reward(column: str = "answer", format_reward: float = 0.0) -> Reward:
+    r"""
+    A reward of 1.0 where the last `\boxed{}` holds the expected answer.
+
+    Args:
+        column (`str`, *optional*, defaults to `"answer"`):
+            Dataset column with the right answer.
+        format_reward (`float`, *optional*, defaults to `0.0`):
+            Reward of a wrong answer in a box.
+
+    Returns:
+        `Callable`: a reward function, see [`BoxedReward`]; answers are compared as by [`is_same_answer`].
+    """
+    reward = BoxedReward(is_same_answer, ("expected",), format_reward)
+
+    def boxed(completions: list[Any], **kwargs: Any) -> list[float | None]:
+        return [*reward(completions, prompts=kwargs.get("prompts"), expected=_column(kwargs, column))]
+
+    return boxed
 
 
-def _says_something(answer: str) -> bool:
-    # Zero-width and control characters, and braces alone, are an empty box in disguise.
-    return any(character.isprintable() and character not in " {}\\" for character in answer)
+def regex_reward(pattern: str, column: str | None = None) -> Reward:
+    """
+    A reward of 1.0 where a pattern is found in the answer and what it caught is the expected answer.
+
+    Args:
+        pattern (`str`):
+            A regular expression. With a group, the last match's first group is the answer; without one, the last match
+            is. It is searched in the last 10,000 characters of what comes after the reasoning. A pattern with nested
+            repetition can take very long on text made for it; `reward_timeout` bounds a call.
+        column (`str`, *optional*):
+            Dataset column with the right answer, compared as by [`is_same_answer`]. Without one any match is right.
+
+    Returns:
+        `Callable`: a reward function.
+
+    Raises:
+        `ValueError`: when `pattern` is not a regular expression.
+
+    Example:
+
+    ```python
+    >>> regex_reward(r"Answer: (.+)", "answer")(completions=["Answer: 3", "3"], answer=["3", "3"])
+    [1.0, 0.0]
+    ```
+    """
+    try:
+        compiled = re.compile(pattern)
+    except (re.error, TypeError) as error:
+        raise ValueError(
+            f"`pattern` must be a regular expression, got {pattern!r} ({error}). Escape characters such as "
+            "'(' and '*'."
+        ) from error
+
+    def regex(completions: list[Any], **kwargs: Any) -> list[float | None]:
+        expected = None if column is None else _column(kwargs, column)
+        rewards: list[float | None] = []
+        for i, completion in enumerate(completions):
+            last = next(iter(collections.deque(compiled.finditer(_searched(completion)), maxlen=1)), None)
+            caught = None if last is None else last.group(1 if compiled.groups else 0)
+            rewards.append(float(caught is not None and (expected is None or is_same_answer(caught, expected[i]))))
+        return rewards
+
+    return regex
+
+
+def number_reward(column: str = "answer", tolerance: float = 0.0) -> Reward:
+    r"""
+    A reward of 1.0 where the number that a completion ends on is the expected one.
+
+    Args:
+        column (`str`, *optional*, defaults to `"answer"`):
+            Dataset column with the right number, or a text that states one. A row without one is not scored.
+        tolerance (`float`, *optional*, defaults to `0.0`):
+            Greatest distance at which two numbers count as the same.
+
+    Returns:
+        `Callable`: a reward function. The number in the last `\boxed{}` counts; where there is no box, the last number
+        of what comes after the reasoning.
+
+    Raises:
+        `ValueError`: when `tolerance` is not a number of at least 0.
+
+    Example:
+
+    ```python
+    >>> number_reward()(completions=["3 + 4 = 7.", "It costs $1,000", "7 or 8"], answer=["7", 1000, 7])
+    [1.0, 1.0, 0.0]
+    ```
+    """
+    if not 0 <= tolerance < float("inf"):
+        raise ValueError(
+            f"`tolerance` must be a finite number of at least 0, got {tolerance}. Use 0 to ask for the same number."
+        )
+
+    def number(completions: list[Any], **kwargs: Any) -> list[float | None]:
+        rewards: list[float | None] = []
+        for completion, right in zip(completions, _column(kwargs, column), strict=True):
+            expected, written = number_value(str(right)), _last_number(completion)
+            if expected is None:
+                rewards.append(None)
+            else:
+                rewards.append(float(written is not None and abs(written - expected) <= Fraction(tolerance)))
+        return rewards
+
+    return number
+
+
+def math_verify_reward(column: str = "answer") -> Reward:
+    r"""
+    A reward of 1.0 where math-verify finds the completion's answer equivalent to the expected one.
+
+    math-verify parses TeX and expressions with sympy, so text that a model wrote reaches a parser that is not this
+    library's. No task uses it unless it is named. Its own time limits, which rest on `signal.alarm`, are switched off:
+    use `reward_timeout`.
+
+    Args:
+        column (`str`, *optional*, defaults to `"answer"`):
+            Dataset column with the right answer, in TeX or plain. A row whose answer cannot be parsed is not scored.
+
+    Returns:
+        `Callable`: a reward function.
+
+    Raises:
+        `ImportError`: when math-verify is not installed.
+    """
+    try:
+        library = importlib.import_module("math_verify")
+    except ImportError as error:
+        raise ImportError(
+            "`math_verify` must be installed for the reward of this name, got no module of that name. Install it with "
+            "`pip install trl_mtgrpo[math]`."
+        ) from error
+
+    def math_verify(completions: list[Any], **kwargs: Any) -> list[float | None]:
+        rewards: list[float | None] = []
+        for completion, right in zip(completions, _column(kwargs, column), strict=True):
+            # A bare expression is read as TeX only between dollar signs.
+            gold = library.parse(str(right), parsing_timeout=None) or library.parse(f"${right}$", parsing_timeout=None)
+            if not gold:
+                rewards.append(None)
+                continue
+            written = library.parse(_searched(completion), parsing_timeout=None)
+            rewards.append(float(library.verify(gold, written, timeout_seconds=None)))
+        return rewards
+
+    return math_verify
+
+
+def reasoning_gym_reward(family: str, format_reward: float = 0.1) -> BoxedReward:
+    r"""
+    The reward of a reasoning-gym family, for rows made by [`reasoning_gym_task`].
+
+    Args:
+        family (`str`):
+            Name of a reasoning-gym dataset whose scorer does not evaluate model text.
+        format_reward (`float`, *optional*, defaults to `0.1`):
+            Reward of a wrong answer in a box. The default is the paper's.
+
+    Returns:
+        [`BoxedReward`]: reads the columns `numbers` and `target` for countdown, `expected` for zebra_puzzles and
+        arc_1d, and `item`, `source` and `expected` for others.
+
+    Raises:
+        `ValueError`: for an unknown or refused family.
+    """
+    # Loads `datasets`, and knows this module.
+    from .sources.reasoning_gym import family_check
+
+    return BoxedReward(*family_check(family), format_reward)
+
+
+NAMED_REWARDS: dict[str, Callable[..., Callable[..., Any]]] = {
+    "exact_match": exact_match_reward,
+    "boxed": boxed_reward,
+    "regex": regex_reward,
+    "number": number_reward,
+    "math_verify": math_verify_reward,
+    "reasoning_gym": reasoning_gym_reward,
+}
+"""Name of a reward in a task file -> function that returns it; further entries there are its keyword arguments."""
+
+
+def _is_shown(answer: str, prompt: Any, shown: dict[int, set[str]]) -> bool:
+    if id(prompt) not in shown:
+        shown[id(prompt)] = boxes(prompt_text(prompt))
+    return "".join(answer.split()) in shown[id(prompt)]
+
+
+def _column(kwargs: dict[str, Any], column: str) -> list[Any]:
+    if column not in kwargs:
+        known = sorted(set(kwargs) - {"prompts", "completion_ids", "trainer_state", "log_extra", "log_metric"})
+        raise ValueError(
+            f"`column` must be a column of the task's rows, got '{column}' and rows with {known}. Name the column "
+            "that holds the right answer."
+        )
+    return list(kwargs[column])
+
+
+def _searched(completion: str | list[dict[str, Any]]) -> str:
+    return line_answer(completion, MAX_ANSWER_CHARS)
+
+
+def _last_number(completion: str | list[dict[str, Any]]) -> Fraction | None:
+    box = boxed_answer(completion)
+    if box is not None:
+        return number_value(box)
+    found = _LAST_NUMBER.findall(_searched(completion))
+    return number_value(found[-1]) if found else None

@@ -69,15 +69,15 @@ class RewardColumns:
                     _check_shared_weight(tasks, owners[column][0], task_id, names[column], weights[column], weight)
                     owners[column].append(task_id)
                     continue
-                if _is_model(given):
+                if isinstance(given, str | nn.Module):
                     shared.append(column)
-                    name, function = _distinct(_model_name(given), names), given
+                    name = _distinct(_model_name(given), names)
+                    functions.append(given)
                 else:
                     name = function_name(given)
                     name = _distinct(f"{task.name}/{name}" if qualified_names else name, names)
                     kind = AsyncTaskReward if is_async(given) else TaskReward
-                    function = kind(given, task.name, task_id, name, failures, source, on_error, timeout)
-                functions.append(function)
+                    functions.append(kind(given, task.name, task_id, name, failures, source, on_error, timeout))
                 names.append(name)
                 weights.append(weight)
                 owners.append([task_id])

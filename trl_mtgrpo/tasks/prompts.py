@@ -12,7 +12,7 @@ from .rows import read_rows
 
 
 # TRL passes these to every reward function itself. (Columns called `completion` or `completion_ids` it leaves out.)
-_RESERVED_COLUMNS = ("prompts", "completions", "trainer_state", "log_extra", "log_metric", "environments")
+RESERVED_COLUMNS = ("prompts", "completions", "trainer_state", "log_extra", "log_metric", "environments")
 
 
 def is_conversational(dataset: Any, argument: str, task: str) -> bool:
@@ -38,23 +38,25 @@ def is_conversational(dataset: Any, argument: str, task: str) -> bool:
     if len(dataset) == 0:
         raise ValueError(f"{owner} must have at least one row, got 0. Check the filter or split that made it.")
     made = makes_columns(dataset)
-    columns = list(read_rows(dataset, [0])[0]) if made else visible_columns(dataset)
+    sample = read_rows(dataset, [0])[0]
+    columns = list(sample) if made else visible_columns(dataset)
     if "prompt" not in columns:
         raise ValueError(
             f"{owner} must have a column 'prompt', got {columns}. Rename one with "
             "`dataset.rename_column('question', 'prompt')`."
         )
-    reserved = [column for column in columns if column in _RESERVED_COLUMNS]
+    reserved = [column for column in columns if column in RESERVED_COLUMNS]
     if reserved:
         raise ValueError(
             f"{owner} must not have columns that the trainer passes to reward functions itself, got {reserved}. "
             "Rename them with `dataset.rename_column`."
         )
-    first = read_rows(dataset, [0])[0]["prompt"]
+    first = sample["prompt"]
     if made:  # when they are read, so only a sample is looked at
         return _kinds_of([first], owner)
-    if first is not None and not isinstance(first, str | list):
-        _kinds_of([first], f"{owner} in the format '{dataset.format['type']}'")
+    shown = dataset.format["type"]
+    if shown is not None and first is not None and not isinstance(first, str | list):
+        _kinds_of([first], f"{owner} in the format '{shown}'")
     kinds = set()
     for start, table in _tables(dataset):
         column = table.column("prompt")

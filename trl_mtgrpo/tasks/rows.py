@@ -81,6 +81,11 @@ class HostRows:
     def __len__(self) -> int:
         return int(self.ends[-1])
 
+    def place(self, position: int) -> tuple[int, int]:
+        """Task and row behind a position."""
+        task_id = int(np.searchsorted(self.ends, position, side="right"))
+        return task_id, int(position - (self.ends[task_id - 1] if task_id else 0))
+
     def __deepcopy__(self, memo: dict[int, Any]) -> "HostRows":
         # Formatting a dataset copies its transform; the rows behind it are never written.
         return self
@@ -98,9 +103,7 @@ class HostRows:
         """
         # A position that comes several times, as for the rollouts of one prompt, is read once.
         positions, again = np.unique(np.asarray(batch["prompt"]), return_inverse=True)
-        task_ids = np.searchsorted(self.ends, positions, side="right")
-        starts = np.concatenate([[0], self.ends])[task_ids]
-        places = list(zip(task_ids.tolist(), (positions - starts).tolist(), strict=True))
+        places = [self.place(position) for position in positions.tolist()]
         once = [row.for_host() for row in read_places(self.datasets, places)]
         rows = [once[i] for i in again.tolist()]
         names = dict.fromkeys(name for row in rows for name in row)

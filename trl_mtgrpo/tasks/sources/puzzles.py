@@ -8,12 +8,43 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from datasets import Dataset
 
+from .templates import PromptTemplate
+
 
 _MAX_TRIES = 20
+
+Place = Literal["box", "last", "first"]
+
+# What a prompt says of the answer's form. Examples hold letters where answers hold numbers, and a name that is none of
+# zebra_puzzles', so that no example can be right.
+_COUNTDOWN = (
+    "Make {target} out of the numbers {numbers}. Use every one of them exactly once, and nothing but +, -, *, / and "
+    "parentheses. "
+)
+_FORMS: dict[Place, dict[str, str]] = {
+    "box": {
+        "countdown": r"Give the finished expression in \boxed{}, like \boxed{(a + b) / c} with the numbers.",
+        "zebra_puzzles": r" Write just that name in \boxed{}, like \boxed{Somebody}.",
+        "arc_1d": "\n\n" r"Write just the output grid in \boxed{}, like \boxed{a b c} with the numbers.",
+        "": "\n\n" r"Write your final answer, and nothing else, in \boxed{}.",
+    },
+    "last": {
+        "countdown": "Give the finished expression at the end, on a line of its own.",
+        "zebra_puzzles": " Write just that name at the end, on a line of its own.",
+        "arc_1d": "\n\nWrite just the output grid at the end, on a line of its own, its numbers separated by spaces.",
+        "": "\n\nWrite your final answer, and nothing else, at the end, starting on a new line.",
+    },
+    "first": {
+        "countdown": "Give the finished expression and nothing else.",
+        "zebra_puzzles": " Write just that name.",
+        "arc_1d": "\n\nWrite just the output grid, its numbers separated by spaces.",
+        "": "\n\nWrite your final answer and nothing else.",
+    },
+}
 
 
 @dataclass(eq=False)
@@ -30,10 +61,12 @@ class PuzzleRows:
             Seed of the first item; item i is made from the seed plus i.
         size (`int`):
             Number of rows.
-        prompt (`str`):
-            Template with the place `{question}`.
+        prompt ([`PromptTemplate`]):
+            What becomes of a question.
         excluded (`frozenset[str]`, *optional*):
             Keys of rows that must not appear; an item with such a key is replaced.
+        place (`str`, *optional*, defaults to `"box"`):
+            Where answers are read: `"box"`, `"last"` for the last line or `"first"` for the first one.
         has_own_columns (`bool`, *optional*, defaults to `True`):
             Whether the reward needs only what is in the row; otherwise the row says how to make its item again.
         rows (`dict`, *optional*):
@@ -44,8 +77,9 @@ class PuzzleRows:
     options: Mapping[str, Any]
     seed: int
     size: int
-    prompt: str
+    prompt: PromptTemplate
     excluded: frozenset[str] = frozenset()
+    place: Place = "box"
     has_own_columns: bool = True
     rows: dict[int, dict[str, Any]] = field(default_factory=dict)
 
@@ -72,17 +106,18 @@ class PuzzleRows:
             entry = source_entry(self.family, source, item)
         except ValueError:
             return None  # countdown gives up when it finds no expression in range
-        question, key, columns = _rendered(self.family, entry)
+        question, key, columns = rendered(self.family, entry, self.place)
         if not self.has_own_columns:
             columns |= {"item": item, "source": source}
-        return {"prompt": self.prompt.replace("{question}", question), "key": key, **columns}
+        return {"prompt": self.prompt.fill(question), "key": key, **columns}
 
     def lazy_dataset(self) -> Dataset:
         """The rows as a dataset that makes each when it is read."""
         first = self.row(0)
         names = [name for name in first if name != "key"]
         columns = {name: [type(first[name])()] * self.size for name in names if name != "prompt"}
-        positions = {"position": range(self.size), "prompt": [""] * self.size}
+        empty = [{"role": "user", "content": ""}] if self.prompt.is_chat else ""
+        positions = {"position": range(self.size), "prompt": [empty] * self.size}
         return Dataset.from_dict({**positions, **columns}).with_transform(self)
 
     def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
@@ -96,7 +131,16 @@ class PuzzleRows:
         """All rows at once, kept in a file where a folder is given."""
         if cache_dir is None or self.size == 0:
             return [self.row(position) for position in range(self.size)]
-        made_of = [self.family, dict(self.options), self.seed, self.size, self.prompt, sorted(self.excluded)]
+        form = instruction(self.family, self.place)
+        made_of = [
+            self.family,
+            dict(self.options),
+            self.seed,
+            self.size,
+            self.prompt.key(),
+            form,
+            sorted(self.excluded),
+        ]
         digest = hashlib.sha256(json.dumps([made_of, version("reasoning-gym")], sort_keys=True).encode()).hexdigest()
         path = Path(cache_dir) / f"{self.family}-{self.size}-{digest[:16]}.jsonl"
         if path.exists():
@@ -110,21 +154,19 @@ class PuzzleRows:
         return rows
 
 
-def _rendered(family: str, entry: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
+def instruction(family: str, place: Place) -> str:
+    """What a prompt says of the form in which it wants the answer."""
+    return _FORMS[place].get(family, _FORMS[place][""])
+
+
+def rendered(family: str, entry: dict[str, Any], place: Place) -> tuple[str, str, dict[str, Any]]:
     """Question, the key by which two items are the same puzzle, and the columns of the reward."""
     if family == "countdown":
         numbers, target = list(entry["metadata"]["numbers"]), int(entry["metadata"]["target"])
-        question = (
-            f"Make {target} out of the numbers {numbers}. Use every one of them exactly once, and nothing but +, -, "
-            r"*, / and parentheses. Give the finished expression in \boxed{}, for example \boxed{(1 + 2) / 3}."
-        )
+        question = _COUNTDOWN.format(target=target, numbers=numbers) + instruction(family, place)
         return question, f"{sorted(numbers)} {target}", {"numbers": numbers, "target": target}
-    example = {
-        "zebra_puzzles": r" Write just that name in \boxed{}, for example \boxed{Alice}.",
-        "arc_1d": "\n\n" r"Write just the output grid in \boxed{}, its numbers separated by spaces: \boxed{0 1 1}.",
-    }.get(family, "\n\n" r"Write your final answer, and nothing else, in \boxed{}.")
     question = entry["question"].rstrip().replace("??", "?")  # zebra_puzzles ends its question twice
-    return question + example, entry["question"], {"expected": answer_text(entry["answer"])}
+    return question + instruction(family, place), entry["question"], {"expected": answer_text(entry["answer"])}
 
 
 def rows_dataset(rows: list[dict[str, Any]]) -> Dataset:

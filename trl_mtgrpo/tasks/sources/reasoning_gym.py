@@ -4,14 +4,32 @@ A family is offered only when its scorer was read and does not evaluate what a m
 refused by name or scored by code of our own.
 """
 
+import json
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
-from ..answers import BoxedReward, is_countdown_solution, is_same_text
+from ..answers import BoxedReward, LineReward, is_countdown_solution, is_same_text, number_value
 from ..task import Task
-from .puzzles import PuzzleRows, answer_text, rows_dataset, source_dataset, source_entry
+from .item_forms import item_forms
+from .puzzles import Place, PuzzleRows, answer_text, rendered, rows_dataset, source_dataset, source_entry
+from .templates import PROMPT, Prompt, prompt_template
+
+
+__all__ = [
+    "EVALUATING",
+    "EXACT",
+    "HASH_DEPENDENT",
+    "LEVELS",
+    "PROMPT",
+    "REVIEWED",
+    "ReasoningGymCheck",
+    "family_check",
+    "reasoning_gym_task",
+]
 
 
 # The levels of the paper's experiments, recovered from its data.
@@ -36,11 +54,6 @@ LEVELS: dict[str, dict[str, dict[str, int]]] = {
     },
 }
 
-PROMPT = (
-    "What follows is a dialogue. The User poses a problem; the Assistant thinks it through in writing and only then "
-    "states the result.\nUser: {question}\nAssistant: I will work this out step by step."
-)
-
 # Families whose own scorer hands model text to `eval` or to sympy's parser, which runs Python.
 EVALUATING = frozenset(
     {
@@ -56,10 +69,12 @@ EVALUATING = frozenset(
 # Families whose own scorer evaluates text, or accepts any text, but where being equal to the one right answer decides.
 EXACT = frozenset({"binary_matrix", "game_of_life_halting", "spiral_matrix", "string_insertion"})
 
-# Forms outside of which a scorer would expand a count, a power or a nesting that the model chose, or accept "nan".
+# Forms outside of which a scorer would expand a count, a power or a nesting that the model chose, accept "nan", or
+# pass over what it cannot read.
 _FORMS = {
     "complex_arithmetic": re.compile(r"[0-9.+\-ij() ]{1,80}"),
     "coin_flip": re.compile(r"[0-9., /]{1,60}"),
+    "polynomial_equations": re.compile(r"[0-9.,eE+\- ]{1,200}"),
     "propositional_logic": re.compile(r"[A-Z()∧∨¬→↔ ]{1,200}"),  # noqa: RUF001
     "rubiks_cube": re.compile(r"(?!.*[0-9]{2})[A-Za-z0-9' ]{1,400}"),
     "rush_hour": re.compile(r"(?!.*[0-9]{2})[A-Z0-9+\-, \[\]'\"]{1,400}"),
@@ -89,6 +104,9 @@ REVIEWED = frozenset(_REVIEWED_NAMES.split())
 HASH_DEPENDENT = frozenset({"isomorphic_strings", "knight_swap", "ransom_note", "word_ladder"})
 
 _BLOCK = 1_000_000  # seeds per split: item i of a reasoning-gym dataset is made from its seed plus i
+_SHOT_SEEDS = 900_000  # past the seeds of the largest split and its replacements
+_MAX_SHOTS = 20
+_SHOT_ITEMS = 200  # looked at for worked examples
 
 
 def reasoning_gym_task(
@@ -98,18 +116,22 @@ def reasoning_gym_task(
     eval_size: int = 200,
     seed: int = 0,
     name: str | None = None,
-    format_reward: float = 0.1,
-    prompt: str = PROMPT,
+    format_reward: float | None = None,
+    prompt: Prompt | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
+    chat: bool | None = None,
+    tokenizer: Any = None,
+    shots: int = 0,
+    box: bool = True,
     **config: Any,
 ) -> Task:
     r"""
-    A reasoning-gym dataset as a task with plain-text prompts and the answer in `\boxed{}`.
+    A reasoning-gym dataset as a task, by default with plain-text prompts and the answer in `\boxed{}`.
 
     The reward is 1.0 for a right answer, `format_reward` for a wrong one in a box that is not empty, and 0.0
-    otherwise; a completion is correct at 1.0. The last box of the completion counts wherever it stands (see
-    [`extract_boxed`]); the paper's code reads only the text's last line. Training and evaluation rows come from seeds
-    a million apart, and a training row that repeats an evaluation row is replaced.
+    otherwise, also for the prompt's own example; a completion is correct at 1.0. The last box of the completion counts
+    wherever it stands (see [`extract_boxed`]); the paper's code reads only the text's last line. Training and
+    evaluation rows come from seeds a million apart, and a training row that repeats an evaluation row is replaced.
 
     Training rows are made when they are first read, because some families need a second per row; with `cache_dir` all
     of them are made at once and kept in a file.
@@ -128,12 +150,24 @@ def reasoning_gym_task(
             Selects the rows; different seeds share none.
         name (`str`, *optional*):
             Name of the task, by default `family-level` or the family.
-        format_reward (`float`, *optional*, defaults to `0.1`):
-            Reward of a wrong answer in a box. The default is the paper's.
-        prompt (`str`, *optional*):
-            Template with the place `{question}`.
+        format_reward (`float`, *optional*):
+            Reward of a wrong answer in a box, by default 0.1 as in the paper. Not with `box=False`.
+        prompt (`str` or `list[dict]`, *optional*):
+            Template with the place `{question}`: text, or messages of which the last one has the place.
         cache_dir (`str` or `os.PathLike`, *optional*):
             Folder in which rows are kept between runs.
+        chat (`bool`, *optional*):
+            Whether prompts are messages. By default they are where `prompt` is, or where `tokenizer` has a chat
+            template, and plain text otherwise. A text given as `prompt` becomes one message of the user.
+        tokenizer (`PreTrainedTokenizerBase` or `ProcessorMixin`, *optional*):
+            The model's tokenizer, looked at only for whether it has a chat template.
+        shots (`int`, *optional*, defaults to `0`):
+            Worked examples before each question, at most 20, the same for all rows and none of them a row of either
+            split. In a chat they are turns of user and assistant; in text, the template from the line of the question
+            on is repeated.
+        box (`bool`, *optional*, defaults to `True`):
+            Ask for the answer in `\boxed{}` and read it there. Otherwise the last line counts (or its last lines,
+            where the right answer has several), and after worked examples in plain text the first one.
         **config:
             Options of the dataset, such as `max_size=12`; they override those of the level.
 
@@ -141,7 +175,8 @@ def reasoning_gym_task(
         [`Task`]: with `success_threshold=1.0`.
 
     Raises:
-        `ValueError`: for an unknown or refused family, an unknown level, or sizes out of range.
+        `ValueError` or `TypeError`: for an unknown or refused family, an unknown level, sizes out of range, and
+            arguments that contradict each other.
 
     Example:
 
@@ -158,20 +193,36 @@ def reasoning_gym_task(
                 f"`{argument}` must be between {least} and 400000, got {size}. Larger sets would share items between "
                 "training and evaluation."
             )
-    if "{question}" not in prompt:
+    if not box and format_reward is not None:
         raise ValueError(
-            f"`prompt` must contain the place '{{question}}', got {prompt!r}. Put it where the task goes."
+            f"`format_reward` must be left out with `box=False`, got {format_reward}. Without a box there is no form "
+            "to reward."
         )
-    evaluation = PuzzleRows(family, options, 2 * seed * _BLOCK, eval_size, prompt, has_own_columns=family in LEVELS)
+    if not isinstance(shots, int) or not 0 <= shots <= _MAX_SHOTS:
+        raise ValueError(
+            f"`shots` must be a whole number between 0 and {_MAX_SHOTS}, got {shots!r}. Every prompt holds all of "
+            "them."
+        )
+    template = prompt_template(prompt, chat, tokenizer)
+    place: Place = "box" if box else "first" if shots and not template.is_chat else "last"
+    check, columns = family_check(family)
+    reward: BoxedReward | LineReward = LineReward(check, columns, place == "first")
+    if box:
+        reward = BoxedReward(check, columns, 0.1 if format_reward is None else format_reward)
+    start, own = 2 * seed * _BLOCK, family in LEVELS
+    shown = _worked_examples(PuzzleRows(family, options, start + _SHOT_SEEDS, 1, template, place=place), shots)
+    template = template.with_examples([pair for _, pair in shown])
+    examples = frozenset(key for key, _ in shown)
+    evaluation = PuzzleRows(family, options, start, eval_size, template, examples, place, own)
     eval_rows = evaluation.all_rows(cache_dir)
-    keys = frozenset(row["key"] for row in eval_rows)
-    training = PuzzleRows(family, options, (2 * seed + 1) * _BLOCK, train_size, prompt, keys, family in LEVELS)
+    keys = examples | {row["key"] for row in eval_rows}
+    training = PuzzleRows(family, options, start + _BLOCK, train_size, template, keys, place, own)
     if level is None and family in LEVELS:
         level = "medium"
     return Task(
         name if name is not None else f"{family}-{level}" if level else family,
         training.lazy_dataset() if cache_dir is None else rows_dataset(training.all_rows(cache_dir)),
-        _reward(family, format_reward),
+        reward,
         eval_dataset=rows_dataset(eval_rows) if eval_rows else None,
         success_threshold=1.0,
     )
@@ -208,10 +259,8 @@ class ReasoningGymCheck:
         """
         if self.family in EXACT:
             return is_same_text(answer, expected)
-        form = _FORMS.get(self.family)
-        if len(answer) > max(_MAX_CHARS, 2 * len(expected)) or (form is not None and not form.fullmatch(answer)):
-            return False
-        if _NAN.search(answer) and not _NAN.search(expected):
+        longest = max(_MAX_CHARS, 2 * len(expected))
+        if len(answer) > longest:
             return False
         entry = source_entry(self.family, source, item)
         if answer_text(entry["answer"]) != expected:
@@ -219,13 +268,29 @@ class ReasoningGymCheck:
                 f"`family` must generate the same item twice, got another answer for item {item} of '{self.family}'. "
                 "Use the reasoning-gym version that made the data, or delete the cache."
             )
+        return any(self._scores(form, entry, source, expected) for form in item_forms(self.family, answer, expected))
+
+    def _scores(self, answer: str, entry: dict[str, Any], source: str, expected: str) -> bool:
+        form = _FORMS.get(self.family)
+        if form is not None and not form.fullmatch(answer):
+            return False
+        if _NAN.search(answer) and not _NAN.search(expected):
+            return False
+        if self.family == "coin_flip" and not _is_near(answer, expected):
+            return False
         try:
             return float(source_dataset(self.family, source).score_answer(answer, entry)) >= 0.99
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError):
             return False  # scorers let such errors out when the answer has not the form they expect
 
 
-def _options(family: str, level: str | None, config: dict[str, Any]) -> dict[str, Any]:
+def _is_near(answer: str, expected: str) -> bool:
+    # coin_flip's scorer gives full marks to every beginning of the right answer, such as "0" for "0.3125".
+    written, right = number_value(answer), number_value(expected)
+    return written is not None and right is not None and abs(written - right) <= min(Fraction(1, 10_000), right / 100)
+
+
+def _check_family(family: str) -> None:
     if family in EVALUATING:
         raise ValueError(
             f"`family` must have a scorer that does not evaluate what a model wrote, got '{family}', whose scorer "
@@ -236,6 +301,10 @@ def _options(family: str, level: str | None, config: dict[str, Any]) -> dict[str
             f"`family` must be a reasoning-gym dataset whose scorer was reviewed, got {family!r}. Known families: "
             f"{', '.join(sorted(REVIEWED | EXACT | {'countdown'}))}."
         )
+
+
+def _options(family: str, level: str | None, config: dict[str, Any]) -> dict[str, Any]:
+    _check_family(family)
     if family in HASH_DEPENDENT and not os.environ.get("PYTHONHASHSEED", "").isdecimal():
         raise ValueError(
             f"`family` must make the same items in every process, got '{family}', whose items depend on the hash seed "
@@ -256,9 +325,50 @@ def _options(family: str, level: str | None, config: dict[str, Any]) -> dict[str
     return config
 
 
-def _reward(family: str, format_reward: float) -> BoxedReward:
+def family_check(family: str) -> tuple[Callable[..., bool], tuple[str, ...]]:
+    """
+    What decides whether an answer to a family's rows is right.
+
+    Args:
+        family (`str`):
+            Name of a reasoning-gym dataset.
+
+    Returns:
+        `tuple`: a function `check(answer, <columns by name>)`, and the dataset columns that it needs.
+
+    Raises:
+        `ValueError`: for an unknown or refused family.
+    """
+    _check_family(family)
     if family == "countdown":
-        return BoxedReward(is_countdown_solution, ("numbers", "target"), format_reward)
+        return is_countdown_solution, ("numbers", "target")
     if family in LEVELS:
-        return BoxedReward(is_same_text, ("expected",), format_reward)
-    return BoxedReward(ReasoningGymCheck(family), ("item", "source", "expected"), format_reward)
+        return is_same_text, ("expected",)
+    return ReasoningGymCheck(family), ("item", "source", "expected")
+
+
+def _worked_examples(source: PuzzleRows, count: int) -> list[tuple[str, tuple[str, str]]]:
+    """Keys of distinct items, each with its question and its answer as a model should write it."""
+    options = json.dumps({**source.options, "seed": source.seed, "size": _SHOT_ITEMS}, sort_keys=True)
+    check, names = family_check(source.family)
+    found: dict[str, tuple[str, str]] = {}
+    for item in range(_SHOT_ITEMS if count else 0):
+        try:
+            entry = source_entry(source.family, options, item)
+        except ValueError:
+            continue  # countdown gives up when it finds no expression in range
+        question, key, columns = rendered(source.family, entry, source.place)
+        answer = answer_text(entry["answer"])
+        written = rf"\boxed{{{answer}}}" if source.place == "box" else answer
+        row = {**columns, "item": item, "source": options}
+        # reasoning-gym may write a countdown answer with powers or signs, which the rules do not allow.
+        if answer and check(answer, **{name: row[name] for name in names}):
+            found.setdefault(key, (question, written))
+        if len(found) == count:
+            break
+    if len(found) < count:
+        raise ValueError(
+            f"`shots` must be at most the number of items with an answer to show, got {count} and {len(found)} for "
+            f"'{source.family}'. Use fewer."
+        )
+    return list(found.items())
