@@ -1,5 +1,6 @@
 """Each task's completions end at its own length, and nothing is generated beyond it."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -69,16 +70,9 @@ def test_an_environment_ends_at_its_length(tmp_path: Path, monkeypatch: pytest.M
     turns: list[tuple[int, int]] = []
     generate = GRPOTrainer._generate_single_turn
 
-    def counted(
-        self: Any,
-        prompt_ids: Any,
-        images: Any,
-        multimodal_fields: Any,
-        num_generations: Any,
-        *args: Any,
-        **kwargs: Any,
-    ) -> Any:
-        ids, logps = generate(self, prompt_ids, images, multimodal_fields, num_generations, *args, **kwargs)
+    @functools.wraps(generate)
+    def counted(self: Any, *args: Any, **kwargs: Any) -> Any:
+        ids, logps = generate(self, *args, **kwargs)
         turns.append((self.max_completion_length, max(map(len, ids))))
         return ids, logps
 
@@ -117,5 +111,5 @@ def test_an_evaluation_keeps_to_the_lengths(generated: list[Any], tmp_path: Path
         Task("long", chat_rows("l"), has_a_letter, eval_dataset=chat_rows("f", 2)),
     ]
     metrics = agent_trainer(tmp_path, tasks, max_completion_length=8, tokenizer=tool_tokenizer(False)).evaluate()
-    assert sorted(generated) == [(8, 3), (8, 8)] or {new for _, new in generated} == {3, 8}
+    assert {new for _, new in generated} == {3, 8}
     assert metrics["eval_tasks/short/completion_length"] <= 3 < metrics["eval_tasks/long/completion_length"]
