@@ -425,7 +425,8 @@ class HostPrograms:
                         logged={
                             **{column: values[i] for column, values in rollouts.logged.items()},
                             **logged[len(rows)],
-                            "task": self.mixture.names[row.task_id],
+                            # With several tasks the table has it anyway.
+                            **({"task": self.mixture.names[0]} if self.mixture.num_tasks == 1 else {}),
                             "module": call.module,
                             "occurrence": call.occurrence,
                             "rollout": before + i,
@@ -446,12 +447,18 @@ class HostPrograms:
             if k in self._seen or not mine.any():
                 continue
             self._seen.add(k)
-            if not (task_ids[calls.rollout] == k).any() and not rollouts.failed[mine].any():
+            made = task_ids[calls.rollout] == k
+            if not made.any() and not rollouts.failed[mine].any():
                 raise ValueError(
                     f"`program` of task '{task.name}' must call the model, got no call in any of {int(mine.sum())} "
                     "rollouts. Call it with `call(module, prompt)`."
                 )
             known = self.modules[k]
+            if made.any() and not calls.trains[made].any():
+                raise ValueError(
+                    f"`trainable_modules` of task '{task.name}' must name a module that is called, got "
+                    f"{list(task.trainable_modules or ())} where the program called {known}. Correct the names."
+                )
             for option, message in self.tasks.unknown(k, known):
                 logger.warning("`%s` of task '%s' %s", option, task.name, message)
             own = self.ranks.local(task_ids.tolist())
