@@ -1,5 +1,6 @@
 """The rollout source of the trainer: prompts go to the host's generation, facts come back, rows stay in the store."""
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -183,6 +184,12 @@ class HostRollouts:
 
     def produce(self, prompts: Prompts, episodes: int, rng: np.random.Generator) -> GroupFacts:
         """See [`RolloutSource`]."""
+        if len(prompts.task) * episodes % self.ranks.size:
+            raise ValueError(
+                f"`sampler` must ask for groups whose rows {self.ranks.size} processes can share equally, got "
+                f"{len(prompts.task)} of {episodes} rows. Ask for a multiple of "
+                f"{self.ranks.size // math.gcd(self.ranks.size, episodes)}."
+            )
         calls = split_calls(prompts.task, self.groups_per_call, self.groups_of_task, self.multiple)
         return GroupFacts.join(
             [self._call(prompts.task[first:end], prompts.row[first:end], first, episodes) for first, end in calls]
