@@ -1,6 +1,7 @@
 """The page of errors: each of its texts is raised by the library and matched by a test, and none is missing."""
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -30,6 +31,7 @@ def template(node: ast.AST) -> str:
     return ANY
 
 
+@functools.cache
 def raised() -> dict[str, str]:
     """Messages that are raised directly, with their place."""
     messages = {}
@@ -44,6 +46,7 @@ def raised() -> dict[str, str]:
     return messages
 
 
+@functools.cache
 def of_rewards() -> set[str]:
     """Messages of reward functions, which are recorded before they are raised."""
 
@@ -63,6 +66,7 @@ def of_rewards() -> set[str]:
     return found
 
 
+@functools.cache
 def entries() -> list[str]:
     """First cells of the tables above the warnings."""
     text = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8").split("## Warnings")[0]
