@@ -196,27 +196,20 @@ class HostRollouts:
 
     def produce(self, prompts: Prompts, episodes: int, rng: np.random.Generator) -> GroupFacts:
         """See [`RolloutSource`]."""
-<<<<<<< HEAD
+        if self.programs is not None:
+            return self.programs.beside(prompts, episodes, self.groups_per_call, self._plain)
         if len(prompts.task) * episodes % self.ranks.size:
             raise ValueError(
                 f"`sampler` must ask for groups whose rows {self.ranks.size} processes can share equally, got "
                 f"{len(prompts.task)} of {episodes} rows. Ask for a multiple of "
                 f"{self.ranks.size // math.gcd(self.ranks.size, episodes)}."
             )
-        calls = split_calls(prompts.task, self.groups_per_call, self.groups_of_task, self.multiple)
-        return GroupFacts.join(
-            [self._call(prompts.task[first:end], prompts.row[first:end], first, episodes) for first, end in calls]
-        )
-=======
-        if self.programs is not None:
-            return self.programs.beside(prompts, episodes, self.groups_per_call, self._plain)
         return self._plain(prompts.task, prompts.row, episodes)
 
     def _plain(self, task: NDArray[np.int64], row: NDArray[np.int64], episodes: int) -> GroupFacts:
         """One group of each prompt, in order."""
         calls = split_calls(task, self.groups_per_call, self.groups_of_task, self.multiple)
         return GroupFacts.join([self._call(task[first:end], row[first:end], first, episodes) for first, end in calls])
->>>>>>> core
 
     def _call(
         self, task: NDArray[np.int64], prompt: NDArray[np.int64], first_bundle: int, episodes: int
