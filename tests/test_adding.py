@@ -3,6 +3,7 @@
 import ast
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import torch
 
 from tests.tiny import three_tasks, tiny_trainer
 from trl_mtgrpo import MultiTaskGRPOTrainer
+from trl_mtgrpo.host.collecting import HostRollouts
+from trl_mtgrpo.rollouts import Prompts
 
 
 PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
@@ -125,3 +128,14 @@ def test_a_sampler_of_three_methods_plans_and_selects(tmp_path: Path) -> None:
     trainer = trained(tmp_path, tasks=three_tasks()[:2], sampler=own(num_groups=4))
     assert trainer.multi_task_state.groups.trained.sum() == 3 * 4
     assert trainer.multi_task_state.groups.carried_out.sum() == 0  # it keeps nothing
+
+
+def test_a_sampler_whose_rows_processes_cannot_share_is_refused() -> None:
+    ranks = SimpleNamespace(size=4, index=0)
+    rollouts = HostRollouts(*[None] * 6, groups_per_call=8)  # type: ignore[arg-type]
+    rollouts.ranks = ranks
+    prompts = Prompts(np.zeros(3, dtype=np.int64), np.arange(3), np.ones(3))
+    with pytest.raises(
+        ValueError, match=r"`sampler` must ask for groups whose rows 4 processes can share .* 3 of 2"
+    ):
+        rollouts.produce(prompts, 2, np.random.default_rng(0))
