@@ -224,7 +224,7 @@ def test_improvements_add_up_to_the_change_of_the_loss(tmp_path: Path) -> None:
 
     def computed(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         loss = compute(model, inputs)
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
         return loss
 
     def measured(host: Any, batch: Any, num_calls: int) -> Any:
