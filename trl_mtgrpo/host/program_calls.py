@@ -75,7 +75,8 @@ class CallGeneration:
         fields = {} if missing else self._fields
         assert self.host is not None
         ids, logprobs = self.host._generate_single_turn(prompts, None, fields, 1)
-        texts = self.trainer.processing_class.batch_decode(ids[: len(calls)], skip_special_tokens=True)
+        # Decoding no rows gives one empty text.
+        texts = self.trainer.processing_class.batch_decode(ids[: len(calls)], skip_special_tokens=True) if calls else []
         return [
             Answer(
                 text=text,

@@ -59,6 +59,12 @@ class ProgramTasks:
     def __bool__(self) -> bool:
         return bool(self.programs)
 
+    def sample_with(self, **options: Any) -> None:
+        """Tells programs that name sampling options which ones the run has."""
+        for program in self._runs.values():
+            if isinstance(getattr(program, "sampling", None), dict):
+                program.sampling.update(options)
+
     @property
     def has_program(self) -> NDArray[np.bool_]:
         """Which tasks have one, shape `(K,)`."""

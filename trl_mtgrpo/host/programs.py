@@ -123,6 +123,12 @@ class HostPrograms:
 
     def __post_init__(self) -> None:
         self.tasks = ProgramTasks(self.mixture)
+        self.tasks.sample_with(
+            temperature=self.trainer.temperature,
+            max_tokens=self.trainer.max_completion_length,
+            top_p=self.trainer.top_p,
+            top_k=self.trainer.top_k,
+        )
         self.calls = CallGeneration(self.trainer)
         self.waves = Waves(
             self.calls.prepare, self.calls.generate, self._agree, max_calls=self.max_calls, timeout=self.timeout

@@ -193,6 +193,12 @@ class ProgramCall:
         """The same with the sampled tokens."""
         return self._rollout.ask(module, prompt)
 
+    def refuse(self, message: str) -> None:
+        """Ends the run with an error: the program asks for what cannot be done."""
+        self._rollout.found_bug(message)
+        self._rollout.stop()
+        raise _Stopped
+
     def mark_unparsed(self) -> None:
         """Says that the answer to the last call could not be read. That call gets the `format_failure_reward`."""
         calls = self._rollout.trace.calls
