@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.programs.program_runs import lower_share, program_task, program_trainer, ragged, two_calls
 from tests.host_runs import parameters_of
+from tests.programs.program_runs import lower_share, program_task, program_trainer, ragged, two_calls
 from trl_mtgrpo import ProgramFailure
 from trl_mtgrpo.host.run import MixtureRun
 from trl_mtgrpo.rollouts import CollectedBatch
@@ -89,7 +89,7 @@ def test_the_gradient_is_that_of_the_real_calls_alone(loss_type: str, batches: l
     trainer.train()
     batch, inputs = batches[0]
     real = torch.tensor(((batch.groups.place[:, :, 1] != NOWHERE) & ~batch.is_filler[:, None]).ravel())
-    assert 0 < int((~real).sum())
+    assert int((~real).sum()) > 0
     gradients = []
     for loss in (trainer._compute_loss(trainer.model, inputs), real_loss(trainer, inputs, real, loss_type)):
         parameters = list(trainer.model.parameters())

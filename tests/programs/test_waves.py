@@ -139,7 +139,7 @@ def test_a_program_that_catches_even_its_end_is_a_bug_and_nothing_hangs() -> Non
         while True:
             try:
                 call("m", "again")
-            except BaseException:  # noqa: B036
+            except BaseException:
                 continue
 
     traces, bug = run([program], max_calls=3)

@@ -172,14 +172,13 @@ class HostPrograms:
             missing = -len(index) % multiple
             bundle = np.concatenate([index, np.arange(spare, spare + missing)])
             index, spare = np.concatenate([index, index[-1:].repeat(missing)]), spare + missing
+            task, row = prompts.task[index], prompts.row[index]
+            if make is plain:
+                parts += [replace(plain(task, row, episodes), bundle=bundle)] if len(index) else []
+                continue
             for start in range(0, len(index), size):
                 at = slice(start, start + size)
-                task, row = prompts.task[index[at]], prompts.row[index[at]]
-                if make is plain:
-                    found = plain(task, row, 0, episodes)
-                    parts.append(replace(found, bundle=bundle[at]))
-                else:
-                    parts.append(self.produce(task, row, bundle[at], episodes))
+                parts.append(self.produce(task[at], row[at], bundle[at], episodes))
         facts = GroupFacts.join(parts)
         return facts.select(np.argsort(facts.bundle, kind="stable"))
 
