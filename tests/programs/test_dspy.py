@@ -13,7 +13,8 @@ from transformers import Qwen2ForCausalLM
 from tests.host_runs import parameters_of
 from tests.tiny import rows, tiny_config, tiny_model, tiny_tokenizer
 from trl_mtgrpo import MultiTaskGRPOTrainer, Task
-from trl_mtgrpo.rollouts.waves import Answer, Call, Job, Trace, Waves
+from trl_mtgrpo.rollouts.traces import Answer, Call, Job, Trace
+from trl_mtgrpo.rollouts.waves import Waves
 
 
 dspy = pytest.importorskip("dspy", reason="the extra [dspy] is not installed")
@@ -34,7 +35,7 @@ class Plain(dspy.Adapter):
     def parse(self, signature: Any, completion: str) -> dict[str, Any]:
         if "!" in completion:
             raise AdapterParseError("Plain", signature, completion, parsed_result={})
-        return {name: completion for name in signature.output_fields}
+        return dict.fromkeys(signature.output_fields, completion)
 
 
 class TwoSteps(dspy.Module):
@@ -307,7 +308,7 @@ def test_an_unknown_predictor_to_train_is_an_error_before_training(tmp_path: Pat
 def test_sampling_options_of_a_predictor_that_the_run_does_not_have_are_an_error(tmp_path: Path) -> None:
     module = TwoSteps()
     module.draft = dspy.Predict("question -> draft", temperature=0.3)
-    with pytest.raises(RuntimeError, match="must sample with the trainer's `temperature` = 1.0, got 0.3"):
+    with pytest.raises(RuntimeError, match=r"must sample with the trainer's `temperature` = 1\.0, got 0\.3"):
         trainer(tmp_path, module).train()
 
 

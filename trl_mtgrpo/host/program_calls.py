@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from trl import GRPOTrainer
 
-from ..rollouts.waves import Answer, Call, Refusal
+from ..rollouts.traces import Answer, Call, Refusal
 
 
 class CallGeneration:
@@ -76,7 +76,9 @@ class CallGeneration:
         assert self.host is not None
         ids, logprobs = self.host._generate_single_turn(prompts, None, fields, 1)
         # Decoding no rows gives one empty text.
-        texts = self.trainer.processing_class.batch_decode(ids[: len(calls)], skip_special_tokens=True) if calls else []
+        texts = (
+            self.trainer.processing_class.batch_decode(ids[: len(calls)], skip_special_tokens=True) if calls else []
+        )
         return [
             Answer(
                 text=text,

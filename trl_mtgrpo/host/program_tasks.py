@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..rollouts.waves import Job, Trace
+from ..rollouts.traces import Job, Trace
 from ..tasks import Task, TaskMixture
 from ..tasks.failures import FormatFailure
 from ..tasks.names import close_names
