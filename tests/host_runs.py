@@ -10,7 +10,8 @@ import pandas as pd
 import torch
 from trl import GRPOConfig, GRPOTrainer
 
-from tests.host_parts import saved_model, share_of_lower
+from tests.host_parts import saved_model
+from tests.host_rewards import share_of_lower
 from tests.tiny import contains_a, contains_digit, contains_lower, rows, tiny_tokenizer
 from trl_mtgrpo import MultiTaskGRPOConfig, MultiTaskGRPOTrainer, Task
 

@@ -7,8 +7,10 @@ import pytest
 import torch
 from trl import GRPOConfig, GRPOTrainer
 
-from tests.host_options import OPTIONS, PLAIN, RESUMED
+from tests.host_options import OPTIONS
 from tests.host_parts import saved_model
+from tests.host_plain_data import DATASETS, EVALUATIONS, REWARDS
+from tests.host_plain_runs import LIVES, RESUMED, ROLLOUTS
 from tests.host_runs import Option, differences, matches, parameters_of, train_plain, train_tasks
 from trl_mtgrpo import MultiTaskGRPOTrainer
 
@@ -19,6 +21,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:You are using 'environment_factory'"),
 ]
 
+TABLES = (OPTIONS, REWARDS, DATASETS, EVALUATIONS, ROLLOUTS, LIVES, RESUMED)
+PLAIN = REWARDS | DATASETS | EVALUATIONS | ROLLOUTS | LIVES | RESUMED
 ALL = OPTIONS | PLAIN
 
 
@@ -30,7 +34,7 @@ def _marked(options: dict[str, Option], fast: bool = True) -> list[Any]:
 
 
 def test_the_matrix_has_at_least_120_options_and_each_a_name_of_its_own() -> None:
-    assert len(ALL) == len(OPTIONS) + len(PLAIN)
+    assert len(ALL) == sum(map(len, TABLES))
     assert len(OPTIONS) >= 40
     assert len(ALL) >= 120
 

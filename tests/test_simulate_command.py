@@ -12,7 +12,7 @@ from trl_mtgrpo import MultiTaskGRPOTrainer
 from trl_mtgrpo.__main__ import main
 from trl_mtgrpo.report.forecast import POLICIES, RunOutline, forecast
 from trl_mtgrpo.report.replay import outline_of
-from trl_mtgrpo.report.runs import Run
+from trl_mtgrpo.report.runs import Run, read_run
 
 
 def guessed(**changes: object) -> RunOutline:
@@ -92,30 +92,38 @@ def test_a_guess_that_is_no_number_is_refused(capsys: pytest.CaptureFixture[str]
     assert "must be TASK=NUMBER" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("settings", "batches"),
-    [
-        ({"max_steps": 20}, 20),
-        ({"max_steps": 60, "logging_steps": 10}, 60),
-        ({"max_steps": 24, "logging_steps": 7}, 24),  # the last three steps are in no entry of the log
-        ({"max_steps": 24, "logging_steps": 4, "per_device_train_batch_size": 8, "steps_per_generation": 2}, 12),
-    ],
-    ids=["every step logged", "every tenth", "a rest", "two steps per batch"],
-)
-def test_a_replayed_run_has_the_batches_of_the_run_and_is_close_to_what_it_generated(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], settings: dict[str, Any], batches: int
-) -> None:
+def trained(folder: Path, **settings: Any) -> MultiTaskGRPOTrainer:
     steps = settings["max_steps"]
-    config = tiny_config(tmp_path, learning_rate=1e-5, save_strategy="steps", save_steps=steps, **settings)
+    config = tiny_config(folder, learning_rate=1e-5, save_strategy="steps", save_steps=steps, **settings)
     trainer = MultiTaskGRPOTrainer(
         model=tiny_model(), processing_class=tiny_tokenizer(), tasks=three_tasks(), args=config
     )
     trainer.train()
+    return trainer
+
+
+@pytest.mark.parametrize(
+    ("settings", "batches"),
+    [
+        ({"max_steps": 6}, 6),
+        ({"max_steps": 9, "logging_steps": 4}, 9),  # the last step is in no entry of the log
+        ({"max_steps": 12, "logging_steps": 4, "per_device_train_batch_size": 8, "steps_per_generation": 2}, 6),
+    ],
+    ids=["every step logged", "a rest", "two steps per batch"],
+)
+def test_a_replayed_run_has_the_batches_of_the_run(tmp_path: Path, settings: dict[str, Any], batches: int) -> None:
+    trained(tmp_path, **settings)
+    outline = outline_of(read_run(tmp_path))
+    assert (len(outline.weights), outline.num_groups) == (batches, 4)
+
+
+def test_a_replayed_run_is_close_to_what_it_generated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trainer = trained(tmp_path, max_steps=60, logging_steps=10)
     assert main(["simulate", "--replay", str(tmp_path), "--generations", "4"]) == 0
     shown = capsys.readouterr().out
     actual = int(re.search(r"which generated ([0-9,]+) groups", shown).group(1).replace(",", ""))
     simulated = int(re.search(r"^all tasks +([0-9,]+)", shown, re.MULTILINE).group(1).replace(",", ""))
-    assert f"{batches} steps of 4 groups of 4 rollouts" in shown
+    assert "60 steps of 4 groups of 4 rollouts" in shown
     assert actual == trainer.multi_task_state.groups.generated.sum()
     assert simulated == pytest.approx(actual, rel=0.35)
 

@@ -16,10 +16,12 @@ __version__ = "0.2.0.dev0"
 _HOME = {
     "BatchLedger": "sampling",
     "FixedWeighting": "weighting",
+    "FormatFailure": "tasks.failures",
     "ImprovementAwareWeighting": "weighting",
     "MultiTaskGRPOConfig": "host.config",
     "MultiTaskGRPOTrainer": "host.trainer",
     "PlateauGuard": "weighting",
+    "ProgramFailure": "tasks.failures",
     "RatioPreservingSampler": "sampling",
     "RewardOnlyWeighting": "weighting",
     "SelfEvolvingCurriculum": "weighting",
@@ -87,6 +89,8 @@ if TYPE_CHECKING:
     from .sampling import RatioPreservingSampler as RatioPreservingSampler
     from .sampling import has_mixed_correctness as has_mixed_correctness
     from .sampling import has_reward_variance as has_reward_variance
+    from .tasks.failures import FormatFailure as FormatFailure
+    from .tasks.failures import ProgramFailure as ProgramFailure
     from .tasks.mixture import TaskMixture as TaskMixture
     from .tasks.sources.reasoning_gym import reasoning_gym_task as reasoning_gym_task
     from .tasks.task import Task as Task

@@ -24,9 +24,11 @@ from ..tasks.fingerprint import fingerprint, function_names
 from ..tasks.names import check_baseline
 from .agents import Agents
 from .collecting import HostRollouts, Scorer
+from .contract import check_program_host
 from .distributed import Ranks
 from .logs import ExtraColumns
 from .method import build_guard, build_sampler, build_weighting, surplus_age
+from .programs import HostPrograms
 from .run import MixtureRun
 from .run_plan import Parts, RunPlan
 from .saving import Checkpoints
@@ -79,11 +81,18 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
         mixture.names, mixture.num_rows(), settings.filters_groups, settings.max_empty_steps, screen
     )
     agents = None if mixture.environments is None else Agents(trainer, mixture, ranks)
+    judge = build_judge(settings, mixture, args, parts)
     scorer = Scorer(
         mixture,
         ranks,
         reporter,
-        ends=frozenset([*trainer.eos_token_ids, trainer._tokenizer.pad_token_id]),
+        # Releases before 1.16 know one end alone.
+        ends=frozenset(
+            [
+                *getattr(trainer, "eos_token_ids", [trainer._tokenizer.eos_token_id]),
+                trainer._tokenizer.pad_token_id,
+            ]
+        ),
         masks_truncated=trainer.mask_truncated_completions,
         **({} if agents is None else {"activity": agents.activity}),
     )
@@ -91,7 +100,7 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
         mixture,
         ranks,
         scorer,
-        build_judge(settings, mixture, args, parts),
+        judge,
         store,
         columns,
         # A whole round in one call is best for vLLM; `generate` holds its whole batch in memory, and every row of an
@@ -100,6 +109,7 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
         groups_of_task=_most_groups(mixture, generations),
         multiple=multiple,
     )
+    programs = build_programs(trainer, settings, mixture, rollouts)
     updater = WeightUpdater(
         weighting=parts.weighting or build_weighting(settings, mixture.names),
         # A strategy of the user's own is bounded only by a guard of the user's own.
@@ -139,8 +149,10 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
             # Before a task was generated its groups are taken to be as long as they can be.
             unknown_tokens=generations * trainer.max_completion_length,
             seed=args.seed,
+            balances=programs.tasks.has_program if programs and settings.module_balance == "equal" else None,
         ),
         rollouts=rollouts,
+        programs=programs,
         source=rollouts if parts.rollout_source is None else parts.rollout_source(rollouts),
         store=store,
         scorer=scorer,
@@ -172,6 +184,28 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
         trainer.add_callback(table)
         quieten(trainer.callback_handler.callbacks, table.shows)
     return run
+
+
+def build_programs(
+    trainer: Any, settings: Settings, mixture: TaskMixture, rollouts: HostRollouts
+) -> HostPrograms | None:
+    """What makes the rollouts of tasks with a program; `None` where no task has one."""
+    if all(task.program is None for task in mixture.tasks):
+        return None
+    check_program_host()
+    rollouts.programs = HostPrograms(
+        trainer,
+        mixture,
+        rollouts.ranks,
+        rollouts.scorer,
+        rollouts.judge,
+        rollouts.store,
+        rollouts.columns,
+        all_rollouts=settings.group_baseline == "rollouts",
+        max_calls=settings.max_program_calls,
+        timeout=settings.program_timeout,
+    )
+    return rollouts.programs
 
 
 def build_judge(settings: Settings, mixture: TaskMixture, args: Any, parts: Parts) -> Judge:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,7 +97,7 @@ class Scorer:
         failures = self.mixture.failures.take()
         fatal = any(failure.fatal for failure in failures)
         local = [
-            [row.task_id, row.row, tokens, self._trains(fields), fatal, len(failures), *done]
+            [row.task_id, row.row, tokens, self.trains(fields), fatal, len(failures), *done]
             for row, tokens, fields, done in zip(
                 rows, generation.num_tokens, generation.rows, self.activity(generation), strict=True
             )
@@ -110,11 +110,20 @@ class Scorer:
         scores = self.mixture.scoring.score(values.float().cpu().numpy(), facts[:, 0])
         return Scored(facts[:, 0], facts[:, 1], facts[:, 2], facts[:, 3].astype(bool), scores, facts[:, 6:])
 
-    def _trains(self, fields: dict[str, Any]) -> bool:
+    def trains(self, fields: dict[str, Any]) -> bool:
+        """Whether a row of these fields has a token in the loss."""
         ids, mask = fields["completion_ids"], fields.get("tool_mask")
-        if self.masks_truncated and ids[-1] not in self.ends:
+        if self.masks_truncated and (not ids or ids[-1] not in self.ends):
             return False
         return len(ids) > 0 if mask is None else any(mask)
+
+
+class ProgramSource(Protocol):
+    """Makes the rollouts of a mixture in which some tasks have a program."""
+
+    def beside(self, prompts: Prompts, episodes: int, size: int, plain: Callable[..., GroupFacts]) -> GroupFacts:
+        """The groups of `prompts`, at most `size` bundles of programs at a time; `plain` makes the others."""
+        ...
 
 
 @dataclass(eq=False)
@@ -143,6 +152,8 @@ class HostRollouts:
             Of what the number of groups in a call must be a multiple, so that every rank gets equally many rows.
         probing (`Callable`):
             Opens a context in which the host stops when it has generated for the rows that it gets.
+        programs ([`ProgramSource`], *optional*):
+            Makes the rollouts of tasks with a program.
     """
 
     mixture: TaskMixture
@@ -155,6 +166,7 @@ class HostRollouts:
     groups_of_task: NDArray[np.float64] | None = None
     multiple: int = 1
     probing: Callable[[Any], AbstractContextManager[Any]] = nullcontext
+    programs: ProgramSource | None = None
     _host: Any = None
     _given: list[TaskRow] | None = None
     _generation: int = 0
@@ -183,10 +195,14 @@ class HostRollouts:
 
     def produce(self, prompts: Prompts, episodes: int, rng: np.random.Generator) -> GroupFacts:
         """See [`RolloutSource`]."""
-        calls = split_calls(prompts.task, self.groups_per_call, self.groups_of_task, self.multiple)
-        return GroupFacts.join(
-            [self._call(prompts.task[first:end], prompts.row[first:end], first, episodes) for first, end in calls]
-        )
+        if self.programs is not None:
+            return self.programs.beside(prompts, episodes, self.groups_per_call, self._plain)
+        return self._plain(prompts.task, prompts.row, episodes)
+
+    def _plain(self, task: NDArray[np.int64], row: NDArray[np.int64], episodes: int) -> GroupFacts:
+        """One group of each prompt, in order."""
+        calls = split_calls(task, self.groups_per_call, self.groups_of_task, self.multiple)
+        return GroupFacts.join([self._call(task[first:end], row[first:end], first, episodes) for first, end in calls])
 
     def _call(
         self, task: NDArray[np.int64], prompt: NDArray[np.int64], first_bundle: int, episodes: int

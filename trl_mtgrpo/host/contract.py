@@ -38,12 +38,17 @@ LEADING: dict[str, tuple[str, ...]] = {
     "_run_epoch": ("model", "epoch"),
 }
 
+# The same for tasks with programs.
+OF_PROGRAMS: dict[str, tuple[str, ...]] = {
+    "_tokenize_prompts": ("prompts",),
+    "_generate_single_turn": ("prompt_ids", "images", "multimodal_fields", "num_generations"),
+}
 
 # Attributes of a built trainer that are read or set.
 ATTRIBUTES: tuple[str, ...] = (
     *("num_generations", "num_generations_eval", "num_iterations", "shuffle_dataset", "max_completion_length"),
     *("epsilon_low", "epsilon_high", "importance_sampling_level", "use_vllm", "mask_truncated_completions"),
-    *("reward_funcs", "reward_func_names", "reward_weights", "reward_processing_classes", "eos_token_ids"),
+    *("reward_funcs", "reward_func_names", "reward_weights", "reward_processing_classes"),
     *("_step", "_buffered_inputs", "_metrics", "_logs", "_pending_extra_logs", "_tokenizer", "environment_factories"),
 )
 
@@ -88,6 +93,25 @@ def check_host(host: type = GRPOTrainer) -> None:
         method = getattr(host, name, None)
         found = None if method is None else tuple(inspect.signature(method).parameters)[1:]
         if found is None or not (found == expected if name in HOOKS else _leads(method, expected)):
+            takes = "no such method" if found is None else found
+            raise HostContractError(f"`{host.__name__}.{name}` must take {expected}, got {takes} {_advice()}")
+
+
+def check_program_host(host: type = GRPOTrainer) -> None:
+    """
+    Checks the methods that programs are generated with.
+
+    Args:
+        host (`type`, *optional*, defaults to [`~trl.GRPOTrainer`]):
+            The class to check.
+
+    Raises:
+        HostContractError: naming the method, both signatures and the TRL versions that work.
+    """
+    for name, expected in OF_PROGRAMS.items():
+        method = getattr(host, name, None)
+        found = None if method is None else tuple(inspect.signature(method).parameters)[1:]
+        if found is None or found[: len(expected)] != expected:
             takes = "no such method" if found is None else found
             raise HostContractError(f"`{host.__name__}.{name}` must take {expected}, got {takes} {_advice()}")
 

@@ -34,6 +34,8 @@ from .doors import Door, Live, Probe
 from .evaluation import ScoredDoor, TaskEvaluation
 from .logs import ExtraColumns
 from .plain import PlainRun
+from .program_evaluation import evaluate_rows
+from .programs import HostPrograms
 from .replay import filler_rows, loss_rows
 from .saving import Checkpoints
 from .settings import Settings
@@ -56,6 +58,8 @@ class MixtureRun(PlainRun):
             Collects batches.
         rollouts ([`HostRollouts`]):
             Generates through the host.
+        programs ([`HostPrograms`], *optional*):
+            The same for tasks with a program; `None` without any.
         source ([`RolloutSource`]):
             What the loop asks for rollouts: `rollouts`, or what a user put around it.
         store ([`RowStore`]):
@@ -89,6 +93,7 @@ class MixtureRun(PlainRun):
     ranks: Ranks
     loop: BatchLoop
     rollouts: HostRollouts
+    programs: HostPrograms | None
     source: RolloutSource
     store: RowStore
     scorer: Scorer
@@ -130,6 +135,8 @@ class MixtureRun(PlainRun):
         weights = self.weights
         chosen_by_host = [row[KEY] for row in inputs] if self.sampler is None else None
         self.rollouts.begin(host, self.state.generation, chosen_by_host)
+        if self.programs is not None:
+            self.programs.begin(host, self.state.generation, self.state.programs)
         limit = getattr(self.loop.sampler, "group_limit", None)
         self.reporter.open(self.trainer.state.global_step + 1, limit)
         batch, state = self.loop.collect(
@@ -137,9 +144,14 @@ class MixtureRun(PlainRun):
         )
         average = state.reward_average.update(batch.accuracy, ~np.isnan(batch.accuracy), self.settings.task_reward_ema)
         self.state = replace(state, reward_average=average)
-        self.record(batch_metrics(self.mixture.names, batch, weights, state.stalls.stalled))
+        metrics = batch_metrics(self.mixture.names, batch, weights, state.stalls.stalled)
+        metrics |= self.reporter.take_dropped()
         if self.agents is not None:
-            self.record(episode_metrics(self.mixture.names, *self.rollouts.activity()))
+            metrics |= episode_metrics(self.mixture.names, *self.rollouts.activity())
+        if self.programs is not None:
+            self.state = replace(self.state, programs=self.programs.remember(state.programs))
+            metrics |= self.programs.metrics(batch)
+        self.record(metrics)
         for unit, ledger in (("groups", state.groups), ("tokens", state.tokens)):  # totals, never averaged
             self.metrics[f"sampling/total_generated_{unit}"] = [float(ledger.generated.sum())]
         self.reporter.batch(batch, state)
@@ -168,8 +180,13 @@ class MixtureRun(PlainRun):
 
     def _prepare_evaluation(self, host: GRPOTrainer, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         rows = [row[KEY] if isinstance(row.get(KEY), TaskRow) else self.mixture.evaluation_row(row) for row in inputs]
+        host_rows = self.mixture.host_rows(rows)
+        if self.programs is not None:
+            door = evaluate_rows(self.programs, host, rows, self._door)
+            with self.columns.of_evaluation(rows), self._answering(door):
+                return host._generate_and_score_completions(host_rows)
         with self.columns.of_evaluation(rows), self.turns.of(rows):
-            return host._generate_and_score_completions(self.mixture.host_rows(rows))
+            return host._generate_and_score_completions(host_rows)
 
     @contextmanager
     def _answering(self, door: Door) -> Iterator[None]:
@@ -334,11 +351,16 @@ class MixtureRun(PlainRun):
     def evaluate(self, host: GRPOTrainer, dataloader: Any, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         self.mixture.check_evaluation(dataloader.dataset)
         evaluation = TaskEvaluation(self.mixture.names, dataloader.dataset, self.trainer.num_generations_eval)
+        if self.programs is not None:
+            self.programs.begin(host, self.state.generation, self.state.programs)
         with self._answering(ScoredDoor(self.scorer, self.mixture, evaluation)):
             output = host.evaluation_loop(dataloader, *args, **kwargs)
         if self.agents is not None and not self.trainer.is_in_train:
             self.agents.close()
         self.record(evaluation.metrics(self.baseline_accuracy))
+        if self.programs is not None:
+            self.record(self.programs.evaluated())
+        self.record(self.reporter.take_dropped())
         # The host logs under `eval_`, whatever the prefix, and nothing at all after a prediction.
         prefix = kwargs.get("metric_key_prefix", "eval")
         measured = averaged(self.metrics)

@@ -151,9 +151,10 @@ def plan_run(
         )
     mixture.check_signatures(may_add_columns=host_options.get("rollout_func") is not None)
     _check_updates(args, settings)
-    # The host's loader cannot spread a batch over several generate calls.
-    bounded = any(task.max_environments is not None for task in mixture.tasks)
-    own_rows = mixture.num_tasks == 1 and settings.trains_everything and not bounded
+    # The host's loader cannot spread a batch over several generate calls, and how many groups a program's bundle
+    # brings is known only when it has run.
+    alone = all(task.max_environments is None and task.program is None for task in mixture.tasks)
+    own_rows = mixture.num_tasks == 1 and settings.trains_everything and alone
     num_groups = args.generation_batch_size // args.num_generations
     check_boundaries(args, Schedule.of(args, max(int(mixture.num_rows().sum()) // num_groups, 1)))
     _warn_of_weight_transfers(args, settings)

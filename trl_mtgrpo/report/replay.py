@@ -87,11 +87,14 @@ def batches_per_entry(run: Run) -> Counts:
     totals = run.series("sampling/total_generated_groups")
     if not np.array_equal(steps, totals.x):
         return np.diff(steps, prepend=0.0).astype(np.int64).clip(min=1)
-    ends = totals.y.copy()
-    if run.groups is not None:
-        ends[-1] = max(ends[-1], float(run.groups.generated.sum()))
-    grown = np.diff(ends, prepend=0.0)
-    return np.rint(grown / np.maximum(means, 1.0)).astype(np.int64).clip(min=1)
+    batches = np.rint(np.diff(totals.y, prepend=0.0) / np.maximum(means, 1.0)).astype(np.int64).clip(min=1)
+    waste = run.series("sampling/waste")
+    if run.groups is not None and np.array_equal(waste.x, steps) and (waste.y > 0).all():
+        # Trained groups tell the rest better than generated ones: nearly every batch has the same number of them.
+        trained = means / waste.y
+        rest = (float(run.groups.trained.sum()) - trained @ batches) / max(float(trained.mean()), 1.0)
+        batches[-1] += max(round(rest), 0)
+    return batches
 
 
 def _groups_per_batch(run: Run, batches: Counts) -> int:

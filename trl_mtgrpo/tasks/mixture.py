@@ -11,7 +11,7 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from torch import nn
 
-from .checks import check_mixture_options, checked_tasks, refuse_unbuilt
+from .checks import check_mixture_options, checked_tasks
 from .columns import RewardColumns
 from .environments import TaskEnvironments
 from .failures import RewardFailures
@@ -71,8 +71,8 @@ class TaskMixture:
     ) -> None:
         self.tasks = checked_tasks(tasks)
         check_mixture_options(on_error, timeout)
-        refuse_unbuilt(self.tasks)
         self.names = tuple(task.name for task in self.tasks)
+        self.on_error, self.timeout = on_error, timeout
         self.failures = RewardFailures()
         agentic = any(task.is_agentic for task in self.tasks)
         self.environments = TaskEnvironments(self.tasks, self.failures) if agentic else None

@@ -83,7 +83,7 @@ class TaskReward:
         task_id: int,
         name: str,
         failures: RewardFailures,
-        source: Literal["reward_funcs", "get_reward", "outcome_func"] = "reward_funcs",
+        source: Literal["reward_funcs", "get_reward", "outcome_func", "module_rewards"] = "reward_funcs",
         on_error: Literal["raise", "drop"] = "raise",
         timeout: float | None = None,
     ) -> None:
