@@ -22,14 +22,14 @@ def test_what_the_model_reads_first_is_shown(tmp_path: Path) -> None:
 
 class Random(Guess):
     def reset(self, number: int, **row: Any) -> str:
-        type(self).resets += 1
+        super().reset(number, **row)
         return f"{type(self).resets}"
 
 
 def test_a_reset_that_is_no_function_of_its_row_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         agent_trainer(tmp_path, [guess_task(environment_factory=Random)], max_steps=1).train()
-    assert "`reset` of task 'guess' gave two observations for one row: '1' and '2'" in caplog.text
+    assert "`reset` of task 'guess' gave two observations for one row: " in caplog.text
 
 
 def test_one_that_is_says_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -110,7 +110,8 @@ def _check_programs(mixture: TaskMixture) -> None:
         if task.is_agentic:
             raise ValueError(
                 f"`tools` and `environment_factory` of task '{task.name}' must be left out beside tasks with a "
-                f"program, got programs in {programs}. Both in one run is not possible yet: call the tools inside a program."
+                f"program, got programs in {programs}. Both in one run is not possible yet: call the tools inside a "
+                "program."
             )
         if task.max_completion_length is not None:
             raise ValueError(

@@ -54,7 +54,7 @@ def look_at_environments(trainer: Any, mixture: TaskMixture) -> list[FirstLook]:
         logger.info("Task %r begins with:\n%s", task.name, prompt)
         if observations[0] != observations[1]:
             logger.warning(
-                "`reset` of task %r gave two observations for one row: %r and %r. The rollouts of a prompt then meet "
+                "`reset` of task %r gave two observations for one row: %r and %r. Rollouts of a prompt then meet "
                 "different problems, and a resumed run others than before. Draw what is random from a seed in the row.",
                 task.name,
                 str(observations[0])[:80],
