@@ -135,7 +135,5 @@ def test_a_sampler_whose_rows_processes_cannot_share_is_refused() -> None:
     rollouts = HostRollouts(*[None] * 6, groups_per_call=8)  # type: ignore[arg-type]
     rollouts.ranks = ranks
     prompts = Prompts(np.zeros(3, dtype=np.int64), np.arange(3), np.ones(3))
-    with pytest.raises(
-        ValueError, match=r"`sampler` must ask for groups whose rows 4 processes can share .* 3 of 2"
-    ):
+    with pytest.raises(ValueError, match=r"`sampler` must ask for groups whose rows 4 processes can share .* 3 of 2"):
         rollouts.produce(prompts, 2, np.random.default_rng(0))
