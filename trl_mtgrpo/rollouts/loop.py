@@ -323,8 +323,8 @@ def _filled(trained: GroupFacts, generated: GroupFacts, missing: int, rng: np.ra
     pool = filling if len(filling) else trained
     if not len(pool):
         raise ValueError(
-            "`sampler` must ask for at least one group where none is carried, got no request. Let `plan` return counts "
-            "in the first round."
+            "`sampler` must ask for at least one group where none is carried, got no request. Let `plan` return "
+            "counts in the first round."
         )
     repeats = np.arange(len(filling), missing) % max(len(pool), 1)
     return GroupFacts.join([trained, filling, pool.select(repeats)])
