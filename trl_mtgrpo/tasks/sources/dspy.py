@@ -209,7 +209,8 @@ def _text(parts: Sequence[Any], call: Any) -> str:
             if call is not None:
                 call.refuse(message)
             raise ValueError(
-                f"`program` must send text to the policy, got a part of type {part.type!r}. Keep such fields out of it."
+                f"`program` must send text to the policy, got a part of type {part.type!r}. Keep such fields out of "
+                "its signatures."
             )
     return "".join(part.text for part in parts)
 
