@@ -87,8 +87,8 @@ class Recorder(TrainerCallback):
         logs: dict[str, list[Any]] = {}
         host: list[str] = []
         for line, entry in enumerate(self.trainer.state.log_history):
-            # A value that is unknown may be logged as NaN or not at all.
-            known = {k: v for k, v in entry.items() if v == v and not any(time in k for time in _TIMES)}
+            # A value that is unknown may be logged as NaN, as None or not at all.
+            known = {k: v for k, v in entry.items() if v is not None and v == v and not any(t in k for t in _TIMES)}
             plain = {name for name in known if name.removeprefix("eval_").startswith(_HOST)}
             host.append(_digest({name: known[name] for name in plain}))
             for name in known.keys() - plain:
