@@ -19,12 +19,15 @@ from trl_mtgrpo.host.contract import (
     LEADING,
     LOGS,
     LOSS_KEYS,
+    OF_ENVIRONMENTS,
+    OF_ROWS,
     PER_PROMPT,
     TESTED_VERSIONS,
     HostContractError,
     check_generation,
     check_host,
     check_loss_inputs,
+    check_tool_rows,
     check_trainer,
 )
 
@@ -129,6 +132,27 @@ def test_a_missing_attribute_is_named_with_the_versions_that_work(name: str) -> 
         check_trainer(stand_in(without=name))
 
 
+@pytest.mark.parametrize("name", OF_ENVIRONMENTS)
+def test_a_missing_attribute_of_environments_is_named_where_there_are_some(name: str) -> None:
+    check_trainer(stand_in())
+    trainer = stand_in()
+    vars(trainer).update(dict.fromkeys(OF_ENVIRONMENTS) | {"environment_factories": {}})
+    check_trainer(trainer)
+    delattr(trainer, name)
+    with pytest.raises(HostContractError, match=rf"must have the attributes \['{name}'\]"):
+        check_trainer(trainer)
+
+
+@pytest.mark.parametrize("name", OF_ROWS)
+@pytest.mark.parametrize("value", [None, [1], (1, 2)], ids=["none", "too few", "tuple"])
+def test_what_tools_keep_for_rows_has_one_entry_per_row(name: str, value: Any) -> None:
+    trainer = SimpleNamespace(**{of_rows: [1, 2] for of_rows in OF_ROWS})
+    check_tool_rows(trainer, 2)
+    setattr(trainer, name, value)
+    with pytest.raises(HostContractError, match=rf"`GRPOTrainer.{name}` must have one entry per row while tools .* 2"):
+        check_tool_rows(trainer, 2)
+
+
 @pytest.mark.parametrize("name", LOGS)
 def test_a_missing_table_of_completions_is_named(name: str) -> None:
     trainer = stand_in()
@@ -170,13 +194,13 @@ def test_a_generation_without_a_list_per_prompt_is_refused(name: str, value: Any
 @pytest.mark.parametrize("position", range(len(GENERATION_FIELDS)), ids=GENERATION_FIELDS)
 def test_a_generation_with_an_element_less_is_refused(position: int) -> None:
     output = generation()
-    with pytest.raises(HostContractError, match="`GRPOTrainer._generate` must return .* for 2 prompts"):
+    with pytest.raises(HostContractError, match=r"`GRPOTrainer\._generate` must return .* for 2 prompts"):
         check_generation(output[:position] + output[position + 1 :], 2)
 
 
 @pytest.mark.parametrize("output", [[*generation()], {"prompt_ids": []}, generation(extra_fields=[])])
 def test_a_generation_of_another_kind_is_refused(output: Any) -> None:
-    with pytest.raises(HostContractError, match="`GRPOTrainer._generate` must return .* got .*tested: 1"):
+    with pytest.raises(HostContractError, match=r"`GRPOTrainer\._generate` must return .* got .*tested: 1"):
         check_generation(output, 2)
 
 
@@ -207,7 +231,7 @@ def test_another_generation_stops_before_the_first_step(monkeypatch: pytest.Monk
     generate = GRPOTrainer._generate
     monkeypatch.setattr(GRPOTrainer, "_generate", lambda self, prompts: generate(self, prompts)[:-1])
     trainer = build(tmp_path)
-    with pytest.raises(HostContractError, match="`GRPOTrainer._generate` must return"):
+    with pytest.raises(HostContractError, match=r"`GRPOTrainer\._generate` must return"):
         trainer.train()
     assert trainer.state.global_step == 0
 

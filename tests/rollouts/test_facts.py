@@ -1,6 +1,6 @@
 """Facts of groups: joining and selecting keep every column of every group together, and counts follow the tasks."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 from hypothesis import given
@@ -74,14 +74,15 @@ def test_nothing_joined_with_nothing_is_nothing() -> None:
 
 def test_no_groups_have_the_types_of_groups() -> None:
     nothing, some = GroupFacts.empty(SIZE, PARTS), numbered(0, 1)
-    assert {name: getattr(nothing, name).dtype for name in NAMES} == {name: getattr(some, name).dtype for name in NAMES}
+    assert {name: getattr(nothing, name).dtype for name in NAMES} == {
+        name: getattr(some, name).dtype for name in NAMES
+    }
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 99)), max_size=12))
 def test_groups_and_tokens_are_counted_per_task(groups: list[tuple[int, int]]) -> None:
-    facts = numbered(0, len(groups))
     task, tokens = (np.array(column, dtype=np.int64) for column in (zip(*groups, strict=True) if groups else ((), ())))
-    facts.task[:], facts.tokens[:] = task, tokens
+    facts = replace(numbered(0, len(groups)), task=task, tokens=tokens)
     assert facts.counts(4).tolist() == [int((task == k).sum()) for k in range(4)]
     assert facts.token_counts(4).tolist() == [int(tokens[task == k].sum()) for k in range(4)]
     assert facts.token_counts(4).dtype == np.int64

@@ -32,6 +32,7 @@ from .contract import check_loss_inputs
 from .distributed import Ranks
 from .doors import Door, Live, Probe
 from .evaluation import ScoredDoor, TaskEvaluation
+from .first_look import look_at_environments
 from .logs import ExtraColumns
 from .plain import PlainRun
 from .program_evaluation import evaluate_rows
@@ -145,6 +146,7 @@ class MixtureRun(PlainRun):
         average = state.reward_average.update(batch.accuracy, ~np.isnan(batch.accuracy), self.settings.task_reward_ema)
         self.state = replace(state, reward_average=average)
         metrics = batch_metrics(self.mixture.names, batch, weights, state.stalls.stalled)
+        metrics |= self.reporter.take_dropped()
         if self.agents is not None:
             metrics |= episode_metrics(self.mixture.names, *self.rollouts.activity())
         if self.programs is not None:
@@ -299,6 +301,8 @@ class MixtureRun(PlainRun):
         if found is not None:
             self.trainer._metrics["train"].clear()
         try:
+            if self.agents is not None and self.trainer.accelerator.is_main_process:
+                look_at_environments(self.trainer, self.mixture)
             return host.train(found, *args, **kwargs)
         finally:
             if self.agents is not None:
@@ -359,6 +363,7 @@ class MixtureRun(PlainRun):
         self.record(evaluation.metrics(self.baseline_accuracy))
         if self.programs is not None:
             self.record(self.programs.evaluated())
+        self.record(self.reporter.take_dropped())
         # The host logs under `eval_`, whatever the prefix, and nothing at all after a prediction.
         prefix = kwargs.get("metric_key_prefix", "eval")
         measured = averaged(self.metrics)

@@ -155,9 +155,6 @@ class Turns:
     @contextmanager
     def _in_step(self, host: GRPOTrainer, spare: list[int]) -> Iterator[None]:
         """While it lasts every turn is taken by all ranks; at its end this one goes on until the others are done."""
-        if self.ranks.size == 1:
-            yield
-            return
         self._spare = spare
         try:
             yield

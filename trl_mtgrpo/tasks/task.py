@@ -10,7 +10,7 @@ from torch import nn
 from .environments import check_environment, environment_reward, owned_rows
 from .failures import ProgramFailure
 from .names import as_number
-from .prompts import is_conversational, kind_name
+from .prompts import is_conversational, kind_name, visible_columns
 from .rewards import RewardFunc
 from .signatures import check_signature
 from .task_options import check_options
@@ -18,6 +18,8 @@ from .task_options import check_options
 
 AnyReward = RewardFunc | str | nn.Module
 Source = Literal["reward_funcs", "get_reward", "outcome_func"]
+# What the functions of a task with a program get besides its columns.
+PROGRAM_COLUMNS = ("outputs", "traces", "failed")
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +128,7 @@ class Task:
         self._check_rewards()
         self._check_measures()
         self._check_data()
+        self._check_program()
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
@@ -173,8 +176,6 @@ class Task:
         Raises:
             `ValueError`: when a function asks for a column that nothing can add, or does not take what it is given.
         """
-        if self.program is not None:  # whose functions get other arguments
-            return
         for split, dataset in self.splits.items():
             for function, _, source in self.sources():
                 if not isinstance(function, str | nn.Module):
@@ -184,7 +185,9 @@ class Task:
                         source,
                         split,
                         dataset,
-                        may_add_columns=may_add_columns or self.environment_factory is not None,
+                        may_add_columns=may_add_columns
+                        or self.environment_factory is not None
+                        or self.program is not None,
                         has_environments=self.environment_factory is not None,
                     )
 
@@ -252,6 +255,23 @@ class Task:
                 f"{self.reward_range!r}. Give the least and the greatest reward a completion can get."
             )
         self._set("reward_range", bounds)
+
+    def _check_program(self) -> None:
+        if self.program is None:
+            return
+        assert self.reward_weights is not None
+        if not any(self.reward_weights):
+            raise ValueError(
+                f"`reward_weights` of task '{self.name}' must weight a function of a task with a program, got "
+                f"{self.reward_weights}. What failed rollouts get is given through it."
+            )
+        for split, dataset in self.splits.items():
+            added = [name for name in visible_columns(dataset) if name in PROGRAM_COLUMNS]
+            if added:
+                raise ValueError(
+                    f"`{split}` of task '{self.name}' must not have columns that its program adds, got {added}. "
+                    "Rename them with `dataset.rename_column`."
+                )
 
     def _check_data(self) -> None:
         if self.train_dataset is None and self.environment_factory is not None and self.num_rows is not None:
