@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from tests.goldens import runs
-from tests.goldens.runs import GOLDENS, RUNS, differences, host_numbers, read_goldens, record
+from tests.goldens.recording import differences
+from tests.goldens.runs import GOLDENS, host_numbers, read_goldens, record
+from tests.goldens.table import RUNS
 
 
 # Run -> why it may come out differently than before. `python -m tests.goldens.runs --record` then records it anew.
