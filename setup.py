@@ -18,6 +18,7 @@ EXTRAS = {
     "peft": ["peft>=0.18"],
     "reasoning-gym": ["reasoning-gym>=0.1.25"],
     "math": ["math-verify>=0.8"],
+    "pretrained": ["gguf>=0.10", "peft>=0.18"],
     "report": ["matplotlib>=3.9", "jinja2>=3.1"],
 }
 EXTRAS["test"] = [

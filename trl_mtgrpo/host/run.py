@@ -38,6 +38,10 @@ from .saving import Checkpoints
 from .settings import Settings
 
 
+# The host's metric of each generate call, over all ranks: the share of completions without an end.
+CUT_SHARE = "completions/clipped_ratio"
+
+
 @dataclass(eq=False, kw_only=True)
 class MixtureRun(PlainRun):
     """
@@ -124,6 +128,7 @@ class MixtureRun(PlainRun):
         self.rollouts.begin(host, self.state.generation, chosen_by_host)
         limit = getattr(self.loop.sampler, "group_limit", None)
         self.reporter.open(self.trainer.state.global_step + 1, limit)
+        calls_before = len(self.metrics.get(CUT_SHARE, ()))
         batch, state = self.loop.collect(
             self.state, weights, self.source, held=self.state.guard.held, on_round=self.reporter.round
         )
@@ -132,6 +137,7 @@ class MixtureRun(PlainRun):
         self.record(batch_metrics(self.mixture.names, batch, weights, state.stalls.stalled))
         for unit, ledger in (("groups", state.groups), ("tokens", state.tokens)):  # totals, never averaged
             self.metrics[f"sampling/total_generated_{unit}"] = [float(ledger.generated.sum())]
+        self.reporter.cut(self.metrics.get(CUT_SHARE, [])[calls_before:], self.trainer.max_completion_length)
         self.reporter.batch(batch, state)
         return self._prepare_loss(host, batch)
 
