@@ -25,12 +25,12 @@ from tests.tiny import tiny_model, tiny_tokenizer
 pytest.importorskip("peft")
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
-import train_real  # noqa: E402
-from real_model import QUESTIONS, best_constant_score, is_cached, line_end, pretrained_model, real_tasks  # noqa: E402
-from real_model.tasks import is_right  # noqa: E402
-from real_model.pretrained import model_folder  # noqa: E402
+import train_real
+from real_model import QUESTIONS, best_constant_score, is_cached, line_end, pretrained_model, real_tasks
+from real_model.pretrained import model_folder
+from real_model.tasks import is_right
 
-from trl_mtgrpo import MultiTaskGRPOConfig, MultiTaskGRPOTrainer  # noqa: E402
+from trl_mtgrpo import MultiTaskGRPOConfig, MultiTaskGRPOTrainer
 
 
 needs_model = pytest.mark.skipif(not is_cached(), reason="the real model is not in the cache: run `make train-real`")

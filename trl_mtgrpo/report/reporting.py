@@ -162,8 +162,8 @@ class RunReporter:
             self._warn(
                 "cut",
                 f"{share:.0%} of the completions of a step were cut at `max_completion_length={limit}`, before the "
-                f"model had ended them. Set `max_completion_length={2 * limit}` or more, or ask for shorter answers in "
-                "the prompts (metric `completions/clipped_ratio`).",
+                f"model had ended them. Set `max_completion_length={2 * limit}` or more, or ask for shorter answers "
+                "in the prompts (metric `completions/clipped_ratio`).",
             )
 
     def guard(self, before: NDArray[np.bool_], after: NDArray[np.bool_]) -> None:
