@@ -124,6 +124,7 @@ def _check_length(task: Task, args: GRPOConfig, host_options: Mapping[str, Any])
     length = task.max_completion_length
     if length is None:
         return
+    assert args.max_completion_length is not None
     if length > args.max_completion_length:
         raise ValueError(
             f"`max_completion_length` of task '{task.name}' must be at most the run's, {args.max_completion_length}, "
@@ -143,6 +144,7 @@ def _check_number(task: Task, args: GRPOConfig) -> None:
     if bound is None:
         return
     ranks, generations = args.world_size, args.num_generations
+    assert generations is not None
     needed = generations * (ranks // math.gcd(ranks, generations))
     rows = "a group needs at once"
     if task.eval_dataset is not None and args.per_device_eval_batch_size * ranks > needed:
