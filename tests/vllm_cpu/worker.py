@@ -9,7 +9,6 @@ from unittest import mock
 
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
-from trl_mtgrpo.rollouts.groups import LOGPROBS
 
 from tests.tiny import three_tasks, tiny_config, tiny_tokenizer
 from trl_mtgrpo import MultiTaskGRPOTrainer

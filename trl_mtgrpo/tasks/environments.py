@@ -1,6 +1,7 @@
 """What the host sees of each task's tools and environment: one class per task, whose instances hold the user's."""
 
 import asyncio
+import functools
 import inspect
 import logging
 import traceback
@@ -138,13 +139,15 @@ class TaskEnvironments:
                 )
 
     def _members(self, task: "Task") -> dict[str, Callable[..., Any]]:
-        members = {tool.__name__: _method(task, tool.__name__, tool, of_environment=False) for tool in task.tools}
+        members = {
+            tool.__name__: _method(task, tool.__name__, tool, functools.partial(_given, tool)) for tool in task.tools
+        }
         if task.environment_factory is not None:
             kind = task.environment_class
             for name in environment_tools(kind):
                 # As an instance would show it: without `self`, also where the method is static.
                 shown = inspect.getattr_static(kind, name).__get__(object(), kind)
-                members[name] = _method(task, name, shown, of_environment=True)
+                members[name] = _method(task, name, shown, functools.partial(_of_object, name))
         return members
 
 
@@ -237,18 +240,24 @@ def _own_columns(task: "Task", row: TaskRow) -> Mapping[str, Any]:
     return {name: value for name, value in row.columns.items() if name != "prompt"}
 
 
-def _method(task: "Task", name: str, shown: Callable[..., Any], of_environment: bool) -> Callable[..., Any]:
-    """A method that looks to TRL like `shown`, and calls it or the method of that name of the user's environment."""
+def _given(tool: Callable[..., Any], host: "HostEnvironment") -> Callable[..., Any]:
+    return tool
+
+
+def _of_object(name: str, host: "HostEnvironment") -> Callable[..., Any]:
+    method: Callable[..., Any] = getattr(host._environment, name)
+    return method
+
+
+def _method(
+    task: "Task", name: str, shown: Callable[..., Any], target: Callable[[HostEnvironment], Callable[..., Any]]
+) -> Callable[..., Any]:
+    """A method that calls what `target` finds, and looks to TRL like `shown`."""
     seconds = task.tool_timeout
 
-    def target(self: HostEnvironment) -> Callable[..., Any]:
-        found: Callable[..., Any] = getattr(self._environment, name) if of_environment else shown
-        return found
-
-    call: Callable[..., Any]
     if inspect.iscoroutinefunction(shown):
 
-        async def waiting(self: HostEnvironment, /, *args: Any, **kwargs: Any) -> Any:
+        async def call(self: HostEnvironment, /, *args: Any, **kwargs: Any) -> Any:
             try:
                 return _checked(self, name, await await_within(seconds, lambda: target(self)(*args, **kwargs)))
             except RewardTimeout:
@@ -258,10 +267,9 @@ def _method(task: "Task", name: str, shown: Callable[..., Any], of_environment: 
                 self._failures += 1
                 raise
 
-        call = waiting
     else:
 
-        def direct(self: HostEnvironment, /, *args: Any, **kwargs: Any) -> Any:
+        def call(self: HostEnvironment, /, *args: Any, **kwargs: Any) -> Any:  # type: ignore[misc]
             try:
                 return _checked(self, name, call_within(seconds, lambda: target(self)(*args, **kwargs)))
             except RewardTimeout:
@@ -271,11 +279,9 @@ def _method(task: "Task", name: str, shown: Callable[..., Any], of_environment: 
                 self._failures += 1
                 raise
 
-        call = direct
-
     signature = inspect.signature(shown)
     this = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
-    call.__signature__ = signature.replace(parameters=[this, *signature.parameters.values()])  # type: ignore[attr-defined, union-attr]
+    call.__signature__ = signature.replace(parameters=[this, *signature.parameters.values()])  # type: ignore[attr-defined]
     call.__name__ = call.__qualname__ = name
     call.__doc__, call.__annotations__ = shown.__doc__, get_type_hints(shown)
     return call
