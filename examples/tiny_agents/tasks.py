@@ -62,7 +62,7 @@ def rows(prompts: list[str], **columns: list[Any]) -> Dataset:
     return Dataset.from_dict({"prompt": [[{"role": "user", "content": text}] for text in prompts], **columns})
 
 
-def split(values: list[Any], seed: int = 0, held_out: int = 60) -> tuple[list[Any], list[Any]]:
+def split(values: list[Any], seed: int = 0, held_out: int = 30) -> tuple[list[Any], list[Any]]:
     """Values to train on and others to evaluate on."""
     order = np.random.default_rng(seed).permutation(len(values))
     held_out = min(held_out, len(values) // 3)
