@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help train train-program test test-numpy test-slow test-vllm test-trl-versions fuzz style quality docs bench clean
+.PHONY: help train train-environments train-program test test-numpy test-slow test-vllm test-trl-versions fuzz style quality docs bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 22
@@ -31,6 +31,9 @@ train: $(BIN)/.installed  ## train three reasoning tasks on this machine and dra
 
 train-program: $(BIN)/.installed  ## train a program of two calls whose first one is never rewarded
 	$(BIN)/python examples/train_program.py
+
+train-environments: $(BIN)/.installed  ## train a plain task, an environment and a tool on this machine
+	$(BIN)/python examples/train_environments.py
 
 test: $(BIN)/.installed-test  ## run the tests
 	$(BIN)/python -m pytest -q -n 2 -m "not slow and not vllm"
