@@ -8,8 +8,8 @@ same with a model of your own, from a folder or the Hub:
 
     accelerate launch examples/train_real.py --model_name_or_path Qwen/Qwen2.5-0.5B --use_vllm --vllm_mode colocate
 
-Every field of `MultiTaskGRPOConfig` and of TRL's `ModelConfig` is an argument, and `--config file.yaml` reads them from
-a file: `examples/recipes/pretrained_cpu.yaml` and `pretrained_one_gpu.yaml`. It is written for one device.
+Every field of `MultiTaskGRPOConfig` and of TRL's `ModelConfig` is an argument, and `--config file.yaml` reads them
+from a file: `examples/recipes/pretrained_cpu.yaml` and `pretrained_one_gpu.yaml`. It is written for one device.
 
 The results in `docs/real-model.md` are those of the seeds 0, 1 and 2 with everything else left alone.
 """
