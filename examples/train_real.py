@@ -162,9 +162,13 @@ class CostForecast(TrainerCallback):
         rows = torch.zeros(num_rows, self.row_length, dtype=torch.long, device=model.device)
         was_training, start = model.training, time.perf_counter()
         model.train()
+        kept = {"logits_to_keep": self.trainer.args.max_completion_length + 1}
         with self.trainer.accelerator.autocast():
-            loss = model(input_ids=rows, labels=rows).loss
-        loss.backward()
+            # Only completions are scored, as in training: logits of whole prompts would be the peak of memory.
+            logits = model(
+                input_ids=rows, **(kept if "logits_to_keep" in self.trainer.model_kwarg_keys else {})
+            ).logits
+        logits.float().logsumexp(-1).mean().backward()
         model.zero_grad(set_to_none=True)
         model.train(was_training)
         if model.device.type == "cuda":
