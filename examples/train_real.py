@@ -11,7 +11,7 @@ same with a model of your own, from a folder or the Hub:
 Every field of `MultiTaskGRPOConfig` and of TRL's `ModelConfig` is an argument, and `--config file.yaml` reads them
 from a file: `examples/recipes/pretrained_cpu.yaml` and `pretrained_one_gpu.yaml`. It is written for one device.
 
-The results in `docs/real-model.md` are those of the seeds 0, 1 and 2 with everything else left alone.
+The planned comparison of before and after is that of the seeds 0, 1 and 2 with everything else left alone.
 """
 
 import resource
