@@ -6,7 +6,8 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help train train-real test test-numpy test-slow test-vllm test-trl-versions fuzz style quality docs bench clean
+.PHONY: help train train-environments train-program train-real test test-numpy test-slow test-vllm test-trl-versions fuzz style \
+	quality docs bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 22
@@ -28,6 +29,12 @@ $(BIN)/.installed-dev: $(BIN)/.installed-test
 
 train: $(BIN)/.installed  ## train three reasoning tasks on this machine and draw the result
 	$(BIN)/accelerate launch examples/train_three_task.py
+
+train-program: $(BIN)/.installed  ## train a program of two calls whose first one is never rewarded
+	$(BIN)/python examples/train_program.py
+
+train-environments: $(BIN)/.installed  ## train a plain task, an environment and a tool on this machine
+	$(BIN)/python examples/train_environments.py
 
 # What the conversion and the adapters need; the model itself is fetched by the script, once.
 $(BIN)/.installed-real: $(BIN)/.installed

@@ -17,7 +17,7 @@ PAGE = Path(__file__).with_name("api.md")
 
 GROUPS = {
     "Training": ["MultiTaskGRPOTrainer", "MultiTaskGRPOConfig", "TaskWeightCallback"],
-    "Tasks": ["Task", "TaskMixture", "TaskAwareSampler", "reasoning_gym_task"],
+    "Tasks": ["Task", "ProgramFailure", "FormatFailure", "TaskMixture", "TaskAwareSampler", "reasoning_gym_task"],
     "Task weights": [
         "TaskWeighting",
         "TaskSignal",

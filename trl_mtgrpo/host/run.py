@@ -32,6 +32,7 @@ from .contract import check_loss_inputs
 from .distributed import Ranks
 from .doors import Door, Live, Probe
 from .evaluation import ScoredDoor, TaskEvaluation
+from .first_look import look_at_environments
 from .logs import ExtraColumns
 from .plain import PlainRun
 from .program_evaluation import evaluate_rows
@@ -302,6 +303,8 @@ class MixtureRun(PlainRun):
         if found is not None:
             self.trainer._metrics["train"].clear()
         try:
+            if self.agents is not None and self.trainer.accelerator.is_main_process:
+                look_at_environments(self.trainer, self.mixture)
             return host.train(found, *args, **kwargs)
         finally:
             if self.agents is not None:
