@@ -6,7 +6,8 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help train train-environments train-program test test-numpy test-slow test-vllm test-trl-versions fuzz style quality docs bench clean
+.PHONY: help train train-environments train-program train-real test test-numpy test-slow test-vllm test-trl-versions fuzz style \
+	quality docs bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 22
@@ -34,6 +35,15 @@ train-program: $(BIN)/.installed  ## train a program of two calls whose first on
 
 train-environments: $(BIN)/.installed  ## train a plain task, an environment and a tool on this machine
 	$(BIN)/python examples/train_environments.py
+
+# What the conversion and the adapters need; the model itself is fetched by the script, once.
+$(BIN)/.installed-real: $(BIN)/.installed
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[pretrained]"
+	touch $@
+
+train-real: export OMP_NUM_THREADS = 2
+train-real: $(BIN)/.installed-real  ## train a pretrained chat model with LoRA on three kinds of questions
+	$(BIN)/accelerate launch examples/train_real.py
 
 test: $(BIN)/.installed-test  ## run the tests
 	$(BIN)/python -m pytest -q -n 2 -m "not slow and not vllm"

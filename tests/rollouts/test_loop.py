@@ -127,3 +127,12 @@ def test_a_sampler_that_selects_too_many_groups_or_one_twice_is_refused(
     monkeypatch.setattr(Greedy, "picks", picks)
     with pytest.raises(ValueError, match=r"`sampler.select` must return at most 2 positions, each once, got \[0, "):
         run(Greedy(num_groups=2, oversampling=3.0), (1.0,), 1)
+
+
+def test_a_sampler_that_plans_nothing_is_refused() -> None:
+    class Idle(RatioPreservingSampler):
+        def plan(self, *arguments: object) -> None:
+            return None
+
+    with pytest.raises(ValueError, match="`sampler` must ask for at least one group where none is carried"):
+        run(Idle(num_groups=4), (0.5, 0.5), 1)

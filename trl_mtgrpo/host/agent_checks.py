@@ -122,11 +122,12 @@ def _check_programs(mixture: TaskMixture) -> None:
 
 def _check_length(task: Task, args: GRPOConfig, host_options: Mapping[str, Any]) -> None:
     length = task.max_completion_length
-    if length is None:
+    longest = args.max_completion_length
+    if length is None or longest is None:
         return
-    if length > args.max_completion_length:
+    if length > longest:
         raise ValueError(
-            f"`max_completion_length` of task '{task.name}' must be at most the run's, {args.max_completion_length}, "
+            f"`max_completion_length` of task '{task.name}' must be at most the run's, {longest}, "
             f"got {length}. Raise it in the config, where it bounds all tasks."
         )
     given = [name for name in ("max_tokens", "max_new_tokens") if name in (args.generation_kwargs or {})]
@@ -143,6 +144,7 @@ def _check_number(task: Task, args: GRPOConfig) -> None:
     if bound is None:
         return
     ranks, generations = args.world_size, args.num_generations
+    assert generations is not None  # the host's config has a default
     needed = generations * (ranks // math.gcd(ranks, generations))
     rows = "a group needs at once"
     if task.eval_dataset is not None and args.per_device_eval_batch_size * ranks > needed:

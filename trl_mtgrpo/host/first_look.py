@@ -55,7 +55,7 @@ def look_at_environments(trainer: Any, mixture: TaskMixture) -> list[FirstLook]:
         if observations[0] != observations[1]:
             logger.warning(
                 "`reset` of task %r gave two observations for one row: %r and %r. Rollouts of a prompt then meet "
-                "different problems, and a resumed run others than before. Draw what is random from a seed in the row.",
+                "different problems, and a resumed run others than before. Draw randomness from a seed in the row.",
                 task.name,
                 str(observations[0])[:80],
                 str(observations[1])[:80],

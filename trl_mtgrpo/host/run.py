@@ -20,7 +20,7 @@ from ..improvement.measure import MeasuredChange, measure_change
 from ..improvement.weight_updates import TrainedBatch, WeightUpdater, mark_rows
 from ..report.metrics import averaged, batch_metrics, episode_metrics, leave_out_unmeasured, update_metrics
 from ..report.model_card import extend_model_card, multi_task_section
-from ..report.reporting import RunReporter
+from ..report.reporting import CUT_SHARE, RunReporter
 from ..rollouts import BatchLoop, CollectedBatch, RolloutSource, RowStore
 from ..state.run_state import MultiTaskState
 from ..tasks import TaskMixture
@@ -140,6 +140,7 @@ class MixtureRun(PlainRun):
             self.programs.begin(host, self.state.generation, self.state.programs)
         limit = getattr(self.loop.sampler, "group_limit", None)
         self.reporter.open(self.trainer.state.global_step + 1, limit)
+        calls_before = len(self.metrics.get(CUT_SHARE, ()))
         batch, state = self.loop.collect(
             self.state, weights, self.source, held=self.state.guard.held, on_round=self.reporter.round
         )
@@ -155,6 +156,7 @@ class MixtureRun(PlainRun):
         self.record(metrics)
         for unit, ledger in (("groups", state.groups), ("tokens", state.tokens)):  # totals, never averaged
             self.metrics[f"sampling/total_generated_{unit}"] = [float(ledger.generated.sum())]
+        self.reporter.cut(self.metrics.get(CUT_SHARE, [])[calls_before:], self.trainer.max_completion_length)
         self.reporter.batch(batch, state)
         return self._prepare_loss(host, batch)
 

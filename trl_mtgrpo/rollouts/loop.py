@@ -321,6 +321,11 @@ def _filled(trained: GroupFacts, generated: GroupFacts, missing: int, rng: np.ra
     rejected = np.flatnonzero(~generated.accepted)
     filling = generated.select(rejected[rng.permutation(len(rejected))[:missing]])
     pool = filling if len(filling) else trained
+    if not len(pool):
+        raise ValueError(
+            "`sampler` must ask for at least one group where none is carried, got no request. Let `plan` return "
+            "counts in the first round."
+        )
     repeats = np.arange(len(filling), missing) % max(len(pool), 1)
     return GroupFacts.join([trained, filling, pool.select(repeats)])
 

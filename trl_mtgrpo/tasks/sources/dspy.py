@@ -208,7 +208,10 @@ def _text(parts: Sequence[Any], call: Any) -> str:
             message = f"must send text to the policy, got a part of type {part.type!r}. Keep such fields out of it."
             if call is not None:
                 call.refuse(message)
-            raise ValueError(f"A predictor {message}")
+            raise ValueError(
+                f"`program` must send text to the policy, got a part of type {part.type!r}. Keep such fields out of "
+                "its signatures."
+            )
     return "".join(part.text for part in parts)
 
 
