@@ -42,11 +42,11 @@ if TYPE_CHECKING:
     from .host.config import MultiTaskGRPOConfig as MultiTaskGRPOConfig
     from .host.task_sampler import TaskAwareSampler as TaskAwareSampler
     from .host.trainer import MultiTaskGRPOTrainer as MultiTaskGRPOTrainer
+    from .rollouts import simulate as simulate
     from .sampling import BatchLedger as BatchLedger
     from .sampling import RatioPreservingSampler as RatioPreservingSampler
     from .sampling import has_mixed_correctness as has_mixed_correctness
     from .sampling import has_reward_variance as has_reward_variance
-    from .sampling import simulate as simulate
     from .tasks.mixture import TaskMixture as TaskMixture
     from .tasks.sources.reasoning_gym import reasoning_gym_task as reasoning_gym_task
     from .tasks.task import Task as Task
