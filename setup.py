@@ -33,7 +33,8 @@ EXTRAS["test"] = [
     *EXTRAS["reasoning-gym"],
     *EXTRAS["report"],
 ]
-EXTRAS["docs"] = ["mkdocs>=1.6", "mkdocs-material>=9.5"]
+# Ruff lays out the signatures of the API page.
+EXTRAS["docs"] = ["mkdocs>=1.6", "mkdocs-material>=9.5", "mkdocstrings-python>=2", "ruff>=0.14"]
 EXTRAS["dev"] = [
     *EXTRAS["test"],
     *EXTRAS["deepspeed"],
