@@ -1,14 +1,15 @@
 """
 Draws `docs/images/concepts.svg` and `docs/images/worst_task.svg`: `python docs/make_pictures.py`.
 
-The second shows `docs/data/worst_task.json`, which `python docs/make_pictures.py --collect` makes from the finished runs
-of `benchmarks/learning.py`.
+The second shows `docs/data/worst_task.json`, which `python docs/make_pictures.py --collect` makes from the finished
+runs of `benchmarks/learning.py`.
 """
 
 import argparse
 import json
 from collections.abc import Sequence
 from html import escape
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def collect() -> dict[str, Any]:
 def interpolated(curve: Sequence[dict[str, Any]], tokens: float) -> float:
     """The worst task's accuracy of one run at a number of tokens, on the line between its measurements."""
     points = [(float(point["tokens"]), min(point["accuracy"].values())) for point in curve]
-    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+    for (x0, y0), (x1, y1) in pairwise(points):
         if x0 <= tokens <= x1:
             return float(y0 + (y1 - y0) * (tokens - x0) / (x1 - x0))
     return float(points[-1][1])
@@ -73,7 +74,7 @@ def worst_task(found: dict[str, Any]) -> str:
         "<title>Accuracy of the weakest of three tasks over generated tokens, for MT-GRPO, DAPO and GRPO</title>",
         STYLE,
         PAPER,
-        f'<text class="s" x="10" y="14">accuracy of the weakest of three tasks</text>',
+        '<text class="s" x="10" y="14">accuracy of the weakest of three tasks</text>',
     ]
     for percent in range(0, 71, 10):
         parts.append(
@@ -97,9 +98,7 @@ def worst_task(found: dict[str, Any]) -> str:
     for mean, _, _ in ends:
         places.append(max(y(mean), places[-1] + 40) if places else y(mean))
     for arm, _, colour in METHODS:
-        points = " ".join(
-            f"{x(a):.1f},{y(b):.1f}" for a, b in zip(found["tokens"], found[arm]["mean"], strict=True)
-        )
+        points = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in zip(found["tokens"], found[arm]["mean"], strict=True))
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2.5"/>')
     for (mean, name, colour), place in zip(ends, places, strict=True):
         parts += [
@@ -150,13 +149,9 @@ def concepts() -> str:
             at = columns[2] + 24 * (i - len(first) if refill else i)
             y = top + (32 if refill else 6)
             fill = colour if informative else "#ffffff"
-            parts.append(
-                f'<rect x="{at}" y="{y}" width="18" height="18" rx="3" fill="{fill}" stroke="{colour}"/>'
-            )
+            parts.append(f'<rect x="{at}" y="{y}" width="18" height="18" rx="3" fill="{fill}" stroke="{colour}"/>')
             if not informative:
-                parts.append(
-                    f'<path d="M{at + 4} {y + 4}l10 10m0 -10l-10 10" stroke="{colour}" stroke-width="1.5"/>'
-                )
+                parts.append(f'<path d="M{at + 4} {y + 4}l10 10m0 -10l-10 10" stroke="{colour}" stroke-width="1.5"/>')
         if again:
             parts.append(
                 f'<text class="s" x="{columns[2] + 24 * len(again) + 6}" y="{top + 46}">refill: what is short</text>'
@@ -167,7 +162,8 @@ def concepts() -> str:
             parts.append(
                 f'<rect x="{at}" y="{top + 10}" width="18" height="18" rx="3" fill="{colour}" stroke="{colour}"/>'
             )
-        parts.append(f'<line x1="582" x2="690" y1="{top + 19}" y2="{top + 19}" stroke="#5b6785" marker-end="url(#tip)"/>')
+        middle = top + 19
+        parts.append(f'<line x1="582" x2="690" y1="{middle}" y2="{middle}" stroke="#5b6785" marker-end="url(#tip)"/>')
     for start, end in ((135, 172), (318, 358)):
         parts.append(f'<line x1="{start}" x2="{end}" y1="190" y2="190" stroke="#5b6785" marker-end="url(#tip)"/>')
     parts += [

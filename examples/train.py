@@ -4,8 +4,8 @@ Trains a chat model on two question-and-answer datasets: grade-school mathematic
     accelerate launch examples/train.py --model_name_or_path Qwen/Qwen2.5-0.5B-Instruct
 
 `--math` and `--science` take a dataset of the Hub or a folder with `train.jsonl` and `test.jsonl`. Copy this file and
-change `math_row`, `science_row` and the two rewards to train on data of your own. Every field of `MultiTaskGRPOConfig` and TRL's
-`ModelConfig` is an argument, so LoRA is `--use_peft` and vLLM is `--use_vllm`.
+change `math_row`, `science_row` and the two rewards to train on data of your own. Every field of `MultiTaskGRPOConfig`
+and TRL's `ModelConfig` is an argument, so LoRA is `--use_peft` and vLLM is `--use_vllm`.
 """
 
 import re

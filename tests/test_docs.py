@@ -104,10 +104,10 @@ def test_the_glossary_has_the_words_that_pages_must_not_use_before_it() -> None:
     assert {"group", "informative", "share", "refill", "surplus", "filler", "ledger", "bundle", "guard"} <= glossary()
 
 
-@pytest.mark.parametrize(
-    "page", [page for page in [*USER_PAGES, ROOT / "README.md"] if page.name != "concepts.md"], ids=lambda page: page.name
-)
+@pytest.mark.parametrize("page", [*USER_PAGES, ROOT / "README.md"], ids=lambda page: page.name)
 def test_no_word_of_the_glossary_is_used_before_the_concepts_are_linked(page: Path) -> None:
+    if page.name == "concepts.md":
+        return
     before = prose(page).split("concepts.md", 1)[0].lower()
     # Words that mean what they mean everywhere: the page's subject may be named before the definition.
     ordinary = {"accuracy", "worst task", "improvement", "failed", "solved", "round", "checkpoint state"}
@@ -150,8 +150,8 @@ def test_the_pictures_are_those_of_the_script_and_of_the_runs() -> None:
     assert (DOCS / "images" / "worst_task.svg").read_text(encoding="utf-8") == make_pictures.worst_task(found)
     assert (DOCS / "images" / "concepts.svg").read_text(encoding="utf-8") == make_pictures.concepts()
     shown = (ROOT / "README.md").read_text(encoding="utf-8")
-    ends = [f"{name} {100 * found[arm]['mean'][-1]:.0f} %" for arm, name in (("grpo-b12", "GRPO"), ("dapo-b12", "DAPO"))]
-    assert all(end in shown for end in ends)
+    for arm, name in (("grpo-b12", "GRPO"), ("dapo-b12", "DAPO"), ("mt_grpo-b12", "MT-GRPO")):
+        assert f"{name} {100 * found[arm]['mean'][-1]:.0f} %" in shown
 
 
 @pytest.fixture
