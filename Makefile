@@ -12,7 +12,7 @@ help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 22
 
 # torch comes first: asked for by another package it would bring gigabytes of CUDA to a machine without a GPU.
-$(BIN)/.installed: setup.py constraints.txt
+$(BIN)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[reasoning-gym,report]"
@@ -43,7 +43,7 @@ test: $(BIN)/.installed-test  ## run the tests
 	$(BIN)/python -m pytest -q -n 2 -m "not slow and not vllm and not browser"
 
 test-numpy: $(BIN)/.installed-numpy  ## run the numpy tests where only numpy, pytest and hypothesis are installed
-	$(VENV)-numpy/bin/python -m pytest -q tests/weighting tests/sampling
+	$(VENV)-numpy/bin/python -m pytest -q tests/weighting tests/sampling tests/rollouts/test_simulation.py
 
 $(BIN)/.installed-numpy:
 	$(PYTHON) -m venv $(VENV)-numpy

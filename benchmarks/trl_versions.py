@@ -51,10 +51,10 @@ class Result(NamedTuple):
 
 
 def declared_lowest() -> str:
-    """The lower bound of TRL in `setup.py`, as a full version number."""
-    found = re.search(r'"trl>=([0-9.]+)', (ROOT / "setup.py").read_text(encoding="utf-8"))
+    """The lower bound of TRL in `pyproject.toml`, as a full version number."""
+    found = re.search(r'"trl>=([0-9.]+)', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     if found is None:
-        raise ValueError("`setup.py` must declare a lower bound of trl, got none. Write it as `trl>=1.16`.")
+        raise ValueError("`pyproject.toml` must declare a lower bound of trl, got none. Write it as `trl>=1.16`.")
     bound = found.group(1)
     return bound if bound.count(".") == 2 else f"{bound}.0"
 

@@ -2,15 +2,34 @@
 
 import inspect
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 import trl
 from trl import GRPOTrainer
 
 from tests.tiny import three_tasks, tiny_config, tiny_model, tiny_tokenizer
 from trl_mtgrpo import MultiTaskGRPOTrainer
-from trl_mtgrpo.host.contract import HOOKS, LEADING, TESTED_VERSIONS, HostContractError, check_host
+from trl_mtgrpo.host.contract import (
+    ATTRIBUTES,
+    GENERATION_FIELDS,
+    HOOKS,
+    LEADING,
+    LOGS,
+    LOSS_KEYS,
+    OF_ENVIRONMENTS,
+    OF_ROWS,
+    PER_PROMPT,
+    TESTED_VERSIONS,
+    HostContractError,
+    check_generation,
+    check_host,
+    check_loss_inputs,
+    check_tool_rows,
+    check_trainer,
+)
 
 
 def build(folder: Path, **changes: Any) -> MultiTaskGRPOTrainer:
@@ -85,21 +104,146 @@ def test_a_resigned_hook_stops_construction(monkeypatch: pytest.MonkeyPatch, tmp
         build(tmp_path)
 
 
-def test_the_attributes_that_are_read_exist_after_a_step(tmp_path: Path) -> None:
+# What a built trainer has, and what its methods return
+
+
+def stand_in(without: str = "") -> SimpleNamespace:
+    """A trainer with everything that is read, or all but one attribute."""
+    attributes: dict[str, Any] = dict.fromkeys(ATTRIBUTES) | {"_logs": {name: [] for name in LOGS}}
+    return SimpleNamespace(**{name: value for name, value in attributes.items() if name != without})
+
+
+def test_a_trainer_with_every_attribute_is_accepted() -> None:
+    check_trainer(stand_in())
+
+
+def test_the_attributes_exist_before_and_after_a_step(tmp_path: Path) -> None:
     trainer = build(tmp_path, max_steps=1)
+    check_trainer(trainer)
     trainer.train()
-    for name in (
-        *(
-            "_step",
-            "_metrics",
-            "_buffered_inputs",
-            "_pending_extra_logs",
-            "_tokenizer",
-            "accelerator",
-            "model",
-            "num_generations",
-        ),
-        *("num_iterations", "epsilon_low", "epsilon_high", "importance_sampling_level", "shuffle_dataset"),
-        *("use_vllm", "vllm_importance_sampling_correction", "current_gradient_accumulation_steps"),
-    ):
+    check_trainer(trainer)
+    for name in ("accelerator", "model", "vllm_importance_sampling_correction", "current_gradient_accumulation_steps"):
         assert hasattr(trainer, name), name
+
+
+@pytest.mark.parametrize("name", ATTRIBUTES)
+def test_a_missing_attribute_is_named_with_the_versions_that_work(name: str) -> None:
+    with pytest.raises(HostContractError, match=rf"must have the attributes \['{name}'.*got none of them .*tested: 1"):
+        check_trainer(stand_in(without=name))
+
+
+@pytest.mark.parametrize("name", OF_ENVIRONMENTS)
+def test_a_missing_attribute_of_environments_is_named_where_there_are_some(name: str) -> None:
+    check_trainer(stand_in())
+    trainer = stand_in()
+    vars(trainer).update(dict.fromkeys(OF_ENVIRONMENTS) | {"environment_factories": {}})
+    check_trainer(trainer)
+    delattr(trainer, name)
+    with pytest.raises(HostContractError, match=rf"must have the attributes \['{name}'\]"):
+        check_trainer(trainer)
+
+
+@pytest.mark.parametrize("name", OF_ROWS)
+@pytest.mark.parametrize("value", [None, [1], (1, 2)], ids=["none", "too few", "tuple"])
+def test_what_tools_keep_for_rows_has_one_entry_per_row(name: str, value: Any) -> None:
+    trainer = SimpleNamespace(**{of_rows: [1, 2] for of_rows in OF_ROWS})
+    check_tool_rows(trainer, 2)
+    setattr(trainer, name, value)
+    with pytest.raises(HostContractError, match=rf"`GRPOTrainer.{name}` must have one entry per row while tools .* 2"):
+        check_tool_rows(trainer, 2)
+
+
+@pytest.mark.parametrize("name", LOGS)
+def test_a_missing_table_of_completions_is_named(name: str) -> None:
+    trainer = stand_in()
+    del trainer._logs[name]
+    with pytest.raises(HostContractError, match=rf"must have the attributes \[\"_logs\['{name}'\]\"\]"):
+        check_trainer(trainer)
+
+
+def test_a_missing_attribute_stops_construction(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    initialise = GRPOTrainer.__init__
+
+    def without_step(self: Any, *args: Any, **kwargs: Any) -> None:
+        initialise(self, *args, **kwargs)
+        del self._step
+
+    monkeypatch.setattr(GRPOTrainer, "__init__", without_step)
+    with pytest.raises(HostContractError, match=r"must have the attributes \['_step'\]"):
+        build(tmp_path)
+
+
+def generation(**changes: Any) -> tuple[Any, ...]:
+    """What `_generate` returns for two prompts."""
+    values: dict[str, Any] = dict.fromkeys(GENERATION_FIELDS)
+    values |= {"prompt_ids": [[3], [4]], "completion_ids": [[5], [6]], "completions": ["a", "b"], "extra_fields": {}}
+    return tuple((values | changes).values())
+
+
+def test_a_generation_of_the_known_form_is_accepted() -> None:
+    check_generation(generation(), 2)
+
+
+@pytest.mark.parametrize("name", PER_PROMPT)
+@pytest.mark.parametrize("value", [None, [[3]], torch.ones(2, 3)], ids=["none", "too few", "tensor"])
+def test_a_generation_without_a_list_per_prompt_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(HostContractError, match=r"`GRPOTrainer._generate` must return .* one entry per prompt, got"):
+        check_generation(generation(**{name: value}), 2)
+
+
+@pytest.mark.parametrize("position", range(len(GENERATION_FIELDS)), ids=GENERATION_FIELDS)
+def test_a_generation_with_an_element_less_is_refused(position: int) -> None:
+    output = generation()
+    with pytest.raises(HostContractError, match="`GRPOTrainer._generate` must return .* for 2 prompts"):
+        check_generation(output[:position] + output[position + 1 :], 2)
+
+
+@pytest.mark.parametrize("output", [[*generation()], {"prompt_ids": []}, generation(extra_fields=[])])
+def test_a_generation_of_another_kind_is_refused(output: Any) -> None:
+    with pytest.raises(HostContractError, match="`GRPOTrainer._generate` must return .* got .*tested: 1"):
+        check_generation(output, 2)
+
+
+def loss_inputs() -> dict[str, torch.Tensor]:
+    return {name: torch.ones(4, 2) for name in LOSS_KEYS} | {"num_items_in_batch": torch.tensor(8)}
+
+
+def test_loss_inputs_of_the_known_form_are_accepted() -> None:
+    check_loss_inputs(loss_inputs(), 4)
+
+
+@pytest.mark.parametrize("name", LOSS_KEYS)
+def test_a_missing_loss_input_is_named(name: str) -> None:
+    inputs = loss_inputs()
+    del inputs[name]
+    with pytest.raises(HostContractError, match=rf"must return the keys \['{name}'\], got none of them .*tested: 1"):
+        check_loss_inputs(inputs, 4)
+
+
+@pytest.mark.parametrize("name", [name for name in LOSS_KEYS if name != "num_items_in_batch"])
+def test_a_loss_input_of_another_number_of_rows_is_refused(name: str) -> None:
+    inputs = loss_inputs() | {name: torch.ones(3, 2)}
+    with pytest.raises(HostContractError, match=rf"must return 4 rows, got .*'{name}': 3.*tested: 1"):
+        check_loss_inputs(inputs, 4)
+
+
+def test_another_generation_stops_before_the_first_step(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    generate = GRPOTrainer._generate
+    monkeypatch.setattr(GRPOTrainer, "_generate", lambda self, prompts: generate(self, prompts)[:-1])
+    trainer = build(tmp_path)
+    with pytest.raises(HostContractError, match="`GRPOTrainer._generate` must return"):
+        trainer.train()
+    assert trainer.state.global_step == 0
+
+
+def test_other_loss_inputs_stop_before_the_first_step(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    prepare = GRPOTrainer._generate_and_score_completions
+
+    def without_advantages(self: Any, inputs: Any) -> dict[str, Any]:
+        return {name: value for name, value in prepare(self, inputs).items() if name != "advantages"}
+
+    monkeypatch.setattr(GRPOTrainer, "_generate_and_score_completions", without_advantages)
+    trainer = build(tmp_path)
+    with pytest.raises(HostContractError, match=r"must return the keys \['advantages'\]"):
+        trainer.train()
+    assert trainer.state.global_step == 0

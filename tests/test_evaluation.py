@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from tests.tiny import three_tasks
 from trl_mtgrpo import TaskMixture
+from trl_mtgrpo.host.collecting import Scored
 from trl_mtgrpo.host.evaluation import TaskEvaluation
 
 
@@ -14,15 +15,19 @@ NAN = np.nan
 MIXTURE = TaskMixture(three_tasks())
 
 
-def evaluated(values: list[tuple[int, float]], num_rows: int, batch: int = 2, **options: object) -> dict[str, float]:
-    evaluation = TaskEvaluation(MIXTURE, num_rows, **options)
+def evaluated(
+    values: list[tuple[int, float]], num_rows: int, batch: int = 2, baseline: dict[str, float] | None = None
+) -> dict[str, float]:
+    evaluation = TaskEvaluation(MIXTURE.names, range(num_rows), num_generations=1)
     for start in range(0, len(values), batch):
         part = values[start : start + batch]
         rewards = np.full((len(part), 3), NAN, dtype=np.float32)
         for i, (task, value) in enumerate(part):
             rewards[i, task] = value
-        evaluation.add(rewards, np.array([task for task, _ in part]), np.arange(len(part)) + 4)
-    return evaluation.metrics()
+        ids, zeros = np.array([task for task, _ in part]), np.zeros(len(part), dtype=np.int64)
+        scores = MIXTURE.scoring.score(rewards, ids)
+        evaluation.add(Scored(ids, zeros, np.arange(len(part)) + 4, zeros == 0, scores))
+    return evaluation.metrics(baseline)
 
 
 def test_accuracy_and_reward_are_per_task() -> None:
@@ -72,4 +77,12 @@ def test_the_change_against_a_baseline_is_relative() -> None:
 
 
 def test_an_evaluation_without_rows_has_no_metrics() -> None:
-    assert TaskEvaluation(MIXTURE, 4).metrics() == {}
+    assert TaskEvaluation(MIXTURE.names, range(4), num_generations=1).metrics() == {}
+
+
+def test_what_is_not_known_may_be_the_worst() -> None:
+    evaluation = {**evaluated([(0, 1.0), (1, NAN)], 2)}
+    assert evaluation["tasks/easy/accuracy"] == 1.0
+    assert "tasks/medium/accuracy" not in evaluation
+    assert "worst_task_accuracy" not in evaluation
+    assert "average_accuracy" not in evaluation

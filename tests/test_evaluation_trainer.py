@@ -50,20 +50,6 @@ def test_a_set_whose_name_is_no_task_is_refused(tmp_path: Any) -> None:
         trainer(tmp_path, reward_funcs=FUNCTIONS, train_dataset=mixed(8), eval_dataset={"hrad": rows("h")})
 
 
-def test_plain_sets_by_name_keep_their_own_numbers(tmp_path: Any) -> None:
-    # The host writes all sets under the same names, so that the last one would win.
-    sets = {"digits": rows("d", size=6), "letters": rows("l", size=6)}
-
-    def only_digit_prompts(prompts: list[str], completions: list[str], **kwargs: Any) -> list[float]:
-        return [float(prompt.startswith("d")) for prompt in prompts]
-
-    run = trainer(tmp_path, reward_funcs=only_digit_prompts, train_dataset=rows("d"), eval_dataset=sets)
-    metrics = run.evaluate()
-    assert metrics["eval_digits_reward"] == 1.0
-    assert metrics["eval_letters_reward"] == 0.0
-    assert "eval_reward" not in metrics
-
-
 def test_sets_given_to_evaluate_are_reported_by_name_and_task(tmp_path: Any) -> None:
     run = trainer(tmp_path, tasks=three_tasks(with_eval=True))
     metrics = run.evaluate({"near": mixed(2, ("easy", "hard")), "far": mixed(4, ("hard",))})

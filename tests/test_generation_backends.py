@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from tests.tiny import three_tasks, tiny_config, tiny_model
-from trl_mtgrpo.host.run_plan import plan_run
+from trl_mtgrpo.host.run_plan import Parts, plan_run
 
 
 def plan(folder: Path, **changes: object) -> None:
     args = tiny_config(folder, use_vllm=True, **changes)
-    plan_run(tiny_model(), None, args, None, None, three_tasks(), {})
+    plan_run(tiny_model(), None, args, None, None, three_tasks(), Parts(), {})
 
 
 def test_sleep_mode_beside_refills_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,6 +1,7 @@
 """What each room may import, read off the folders: the numbers need numpy alone, TRL is known in one room only."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -31,7 +32,7 @@ ROOMS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "commands": (
         ("weighting", "sampling", "tasks", "rollouts", "improvement", "state", "report", "host"),
-        ("datasets", "transformers", "trl"),
+        ("datasets", "transformers", "trl", "yaml", "pyarrow", "peft", "trl_mtgrpo"),
     ),
 }
 
@@ -119,3 +120,15 @@ def test_collectives_and_unsafe_loading_stay_in_their_places() -> None:
         assert "torch.distributed" not in text or path.name == "distributed.py", path
         assert "pickle" not in imported(path)[0], path
         assert "torch.load" not in text, path
+
+
+@pytest.mark.parametrize("module", sorted(trl_mtgrpo._MOVED))
+def test_a_module_of_version_0_1_says_where_it_went(module: str) -> None:
+    with pytest.raises(ModuleNotFoundError, match="must be imported from where it is now: use `"):
+        importlib.import_module(f"trl_mtgrpo.{module}")
+    assert importlib.import_module(f"trl_mtgrpo.{trl_mtgrpo._MOVED[module]}")
+
+
+def test_a_name_that_moved_between_rooms_says_where_it_went() -> None:
+    with pytest.raises(ImportError, match=r"`trl_mtgrpo.sampling.simulate` is in `trl_mtgrpo.rollouts` now"):
+        from trl_mtgrpo.sampling import simulate  # noqa: F401

@@ -16,7 +16,9 @@ from trl_mtgrpo import (
     Task,
     TaskMixture,
 )
-from trl_mtgrpo.host.method import build_guard, build_judge, build_sampler, build_weighting, surplus_age
+from trl_mtgrpo.host.build import build_judge
+from trl_mtgrpo.host.method import build_guard, build_sampler, build_weighting, surplus_age
+from trl_mtgrpo.host.run_plan import Parts
 from trl_mtgrpo.host.settings import Settings, resolve
 from trl_mtgrpo.sampling import OUTCOMES
 
@@ -88,9 +90,14 @@ def test_every_setting_of_the_reward_only_weighting_reaches_it(tmp_path: Path) -
 def judged(tmp_path: Path, rewards: Any, task_ids: list[int], tasks: Any = None, **options: Any) -> tuple[list, list]:
     group_filter = options.pop("group_filter_function", None)
     settings = resolved(tmp_path, group_filter_function=group_filter, **options)
-    judge = build_judge(settings, TaskMixture(tasks or three_tasks()), "sum_then_normalize", group_filter)
-    keep, outcomes = judge(np.array(rewards, dtype=np.float32), np.array(task_ids))
-    return keep.tolist(), [OUTCOMES[code] for code in outcomes]
+    mixture = TaskMixture(tasks or three_tasks())
+    judge = build_judge(settings, mixture, tiny_config(tmp_path), Parts(group_filter=group_filter))
+    values = np.array(rewards, dtype=np.float32)  # (N, G, C)
+    shape, task = values.shape[:2], np.array(task_ids)
+    scores = mixture.scoring.score(values.reshape(-1, values.shape[2]), task.repeat(shape[1]))
+    reward, success = scores.reward.reshape(shape), scores.success.reshape(shape)
+    verdict = judge(task, reward, success, scores.parts.reshape(*shape, -1), np.ones(shape, dtype=bool))
+    return verdict.accepted.tolist(), [OUTCOMES[code] for code in verdict.outcome]
 
 
 def column(values: list[float], task: int) -> list[list[float]]:

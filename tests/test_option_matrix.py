@@ -7,126 +7,67 @@ import pytest
 import torch
 from trl import GRPOConfig, GRPOTrainer
 
-from tests import host_runs
-from tests.host_runs import Option, differences, parameters_of, saved_model, train_plain, train_tasks
-from trl_mtgrpo import MultiTaskGRPOConfig, MultiTaskGRPOTrainer
+from tests.host_options import OPTIONS
+from tests.host_parts import saved_model
+from tests.host_plain_data import DATASETS, EVALUATIONS, REWARDS
+from tests.host_plain_runs import LIVES, RESUMED, ROLLOUTS
+from tests.host_runs import Option, differences, matches, parameters_of, train_plain, train_tasks
+from trl_mtgrpo import MultiTaskGRPOTrainer
 
 
 # Options are tried on one set of rewards, whose sums leave 0..1 for some.
-pytestmark = pytest.mark.filterwarnings("ignore:rewards of task")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:rewards of task"),
+    pytest.mark.filterwarnings("ignore:You are using 'environment_factory'"),
+]
+
+TABLES = (OPTIONS, REWARDS, DATASETS, EVALUATIONS, ROLLOUTS, LIVES, RESUMED)
+PLAIN = REWARDS | DATASETS | EVALUATIONS | ROLLOUTS | LIVES | RESUMED
+ALL = OPTIONS | PLAIN
 
 
-def _loss_types() -> dict[str, Option]:
-    losses = ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo")
-    return {
-        f"loss {loss}": Option(
-            {"loss_type": loss, "importance_sampling_level": "sequence" if loss == "luspo" else "token"},
-            fast=loss in ("dr_grpo", "cispo"),
-        )
-        for loss in losses
-    }
-
-
-def _advantages() -> dict[str, Option]:
-    return {
-        f"scale {scale} {aggregation}": Option(
-            {"scale_rewards": scale, "multi_objective_aggregation": aggregation, "reward_weights": [1.0, 0.5]},
-            rewards=host_runs.with_second,
-            fast=(scale, aggregation) == ("batch", "normalize_then_sum"),
-        )
-        for scale in ("group", "batch", "none")
-        for aggregation in ("sum_then_normalize", "normalize_then_sum")
-    }
-
-
-def _cycles() -> dict[str, Option]:
-    """(gradient_accumulation_steps, steps_per_generation, num_iterations, optimizer steps)."""
-    cycles = [
-        (1, 1, 2, 4),
-        (1, 2, 1, 4),
-        (1, 4, 1, 8),
-        (2, 2, 1, 4),
-        (2, 4, 1, 4),
-        (2, 2, 2, 4),
-        (4, 2, 1, 2),
-        (4, 1, 1, 2),
+def _marked(options: dict[str, Option], fast: bool = True) -> list[Any]:
+    return [
+        pytest.param(name, marks=() if fast and option.fast else pytest.mark.slow, id=name)
+        for name, option in options.items()
     ]
-    cycles += [(2, 1, 1, 2), (2, 3, 1, 3), (3, 2, 1, 4), (4, 4, 2, 4), (2, 1, 3, 3)]
-    return {
-        f"accumulate {a} generate every {s} iterate {mu}": Option(
-            {
-                "gradient_accumulation_steps": a,
-                "steps_per_generation": s,
-                "num_iterations": mu,
-                "max_steps": steps,
-            },
-            fast=(a, s, mu) in ((2, 4, 1), (4, 2, 1)),
-        )
-        for a, s, mu, steps in cycles
-    }
 
 
-OPTIONS: dict[str, Option] = {
-    **_loss_types(),
-    **_advantages(),
-    **_cycles(),
-    "sequence-level ratios": Option({"importance_sampling_level": "sequence", "num_iterations": 2, "max_steps": 4}),
-    "kl": Option({"beta": 0.1}, fast=True),
-    "kl without bias correction": Option({"beta": 0.1, "use_bias_correction_kl": False, "num_iterations": 2}),
-    "kl with moving reference": Option({"beta": 0.1, "sync_ref_model": True, "ref_model_sync_steps": 1}),
-    "clip range": Option({"epsilon": 0.1, "epsilon_high": 0.3, "num_iterations": 2}),
-    "delta": Option({"delta": 1.5, "num_iterations": 2}),
-    "chat prompts": Option(chat=True, fast=True),
-    "two functions": Option(rewards=host_runs.with_second),
-    "async functions": Option(rewards=host_runs.with_async, fast=True),
-    "abstaining function": Option(rewards=host_runs.with_abstention, fast=True),
-    "reward model": Option(rewards=host_runs.with_model, fast=True),
-    "reward model on chat": Option(rewards=host_runs.with_model, chat=True),
-    "rollout function": Option(trainer=lambda: {"rollout_func": host_runs.rollout_func}, fast=True),
-    "rollout function on chat": Option(trainer=lambda: {"rollout_func": host_runs.rollout_func}, chat=True),
-    "masked truncation": Option({"mask_truncated_completions": True, "max_completion_length": 64}),
-    "entropy quantile": Option({"top_entropy_quantile": 0.5}),
-    "entropy bonus": Option({"entropy_coef": 0.01}),
-    "adaptive entropy": Option({"use_adaptive_entropy": True, "entropy_coef": 0.01}),
-    "lora": Option(trainer=host_runs.lora(), fast=True),
-    "lora with kl": Option({"beta": 0.1}, trainer=host_runs.lora()),
-    "lora with checkpointing": Option({"gradient_checkpointing": True}, trainer=host_runs.lora()),
-    "no checkpointing": Option({"gradient_checkpointing": False}),
-    "reentrant checkpointing": Option(
-        {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": True}}
-    ),
-    "off-policy mask": Option({"off_policy_mask_threshold": 0.01, "num_iterations": 2}),
-    "no shuffling": Option({"shuffle_dataset": False}),
-    "another seed": Option({"seed": 7}),
-    "logged columns": Option(
-        {"log_completions": True, "num_completions_to_print": 0}, rewards=host_runs.with_logging, fast=True
-    ),
-    "sampling parameters": Option({"temperature": 0.7, "top_p": 0.9, "top_k": 20, "repetition_penalty": 1.1}),
-    "float32 head": Option({"cast_lm_head_to_fp32": True}),
-    "bf16": Option({"bf16": True}),
-    "no dropout": Option({"disable_dropout": True}),
-    "evaluation": Option({"eval_strategy": "steps", "eval_steps": 1}, with_eval=True, fast=True),
-    "eight generations": Option({"num_generations": 8}),
-    "generation batch size": Option({"generation_batch_size": 16}),
-}
-
-
-def _marked() -> list[Any]:
-    return [pytest.param(name, marks=() if OPTIONS[name].fast else pytest.mark.slow, id=name) for name in OPTIONS]
-
-
-def test_the_matrix_has_at_least_forty_options() -> None:
+def test_the_matrix_has_at_least_120_options_and_each_a_name_of_its_own() -> None:
+    assert len(ALL) == sum(map(len, TABLES))
     assert len(OPTIONS) >= 40
+    assert len(ALL) >= 120
 
 
-@pytest.mark.parametrize("name", _marked())
+# The others are also run with tasks.
+@pytest.mark.parametrize("name", _marked(OPTIONS, fast=False) + _marked(PLAIN))
 def test_an_option_trains_as_with_the_host(name: str, tmp_path: Path) -> None:
-    host = train_plain(GRPOTrainer, GRPOConfig, OPTIONS[name], tmp_path)
-    own = train_plain(MultiTaskGRPOTrainer, MultiTaskGRPOConfig, OPTIONS[name], tmp_path)
+    host = train_plain(GRPOTrainer, GRPOConfig, ALL[name], tmp_path)
+    assert matches(ALL[name], host), host.error
+    own = train_plain(MultiTaskGRPOTrainer, ALL[name].config, ALL[name], tmp_path)
     assert differences(host, own) == []
+    assert matches(ALL[name], own), own.error
 
 
-@pytest.mark.parametrize("name", _marked())
+@pytest.mark.parametrize("name", _marked(RESUMED, fast=False))
+def test_the_host_continues_a_checkpoint_of_a_plain_run(name: str, tmp_path: Path) -> None:
+    host = train_plain(GRPOTrainer, GRPOConfig, RESUMED[name], tmp_path)
+    after_own = train_plain(GRPOTrainer, RESUMED[name].config, RESUMED[name], tmp_path, saved_by=MultiTaskGRPOTrainer)
+    assert differences(host, after_own) == []
+
+
+@pytest.mark.parametrize("trainer_class", [GRPOTrainer, MultiTaskGRPOTrainer])
+def test_rollouts_are_checked_also_by_a_trainer_that_was_not_built(trainer_class: type[GRPOTrainer]) -> None:
+    trainer = object.__new__(trainer_class)
+    trainer.accelerator = type("Accelerator", (), {"device": torch.device("cpu")})()
+    trainer.model = torch.nn.Linear(1, 1)
+    trainer.use_vllm = False
+    trainer.rollout_func = lambda prompts, trainer: {"prompt_ids": [[1]], "completion_ids": [[2]]}
+    with pytest.raises(ValueError, match=r"must return keys \['logprobs'\]"):
+        trainer._generate(["p"])
+
+
+@pytest.mark.parametrize("name", _marked(OPTIONS))
 def test_an_option_trains_three_tasks_with_filter_refill_and_surplus(name: str, tmp_path: Path) -> None:
     # Four groups or more per generation batch, so that every task has a place.
     rows = 32 if "num_generations" in OPTIONS[name].settings else 16

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from trl_mtgrpo.rollouts import GroupFacts
 from trl_mtgrpo.sampling import OUTCOMES
 from trl_mtgrpo.sampling.accounting import REASONS, RolloutLedger
 from trl_mtgrpo.state.codec import from_json, to_json
@@ -43,9 +44,33 @@ def started(weighting: TaskWeighting | None = None, names: Sequence[str] = NAMES
     return start_state(tuple(names), weighting or ImprovementAwareWeighting(), **(FACTS | facts))
 
 
-def group(task: int, prompt: int = 0, size: int = 4, tokens: int = 7) -> dict[str, Any]:
-    """What the maker of groups stores of one that is carried."""
-    return {"task_id": task, "row_index": prompt, "num_tokens": tokens, "rewards": [[1.0] * 3] * size}
+def group(task: int, prompt: int = 0) -> dict[str, Any]:
+    """What lies in the rows of a carried group of four."""
+    row = {"task_id": task, "index": prompt, "prompt": "p", "prompt_ids": [1], "completion_ids": [2, 3]}
+    return {"rows": [row] * 4}
+
+
+def facts(payload: Sequence[dict[str, Any]]) -> GroupFacts:
+    """What is known of carried groups, of seven tokens each."""
+    rows = [entry["rows"][0] for entry in payload]
+    tasks, size = np.array([row["task_id"] for row in rows], dtype=np.int64), len(payload)
+    zeros = np.zeros(size, dtype=np.int64)
+    return GroupFacts(
+        task=tasks,
+        prompt=np.array([row["index"] for row in rows], dtype=np.int64),
+        role=zeros,
+        occurrence=zeros,
+        bundle=zeros,
+        members=zeros + 4,
+        generation=zeros,
+        tokens=zeros + 7,
+        outcome=zeros,
+        accepted=zeros == 0,
+        reward=np.ones((size, 4)),
+        success=np.ones((size, 4)),
+        parts=np.ones((size, 4, 1), dtype=np.float32),
+        place=np.zeros((size, 4, 2), dtype=np.int64),
+    )
 
 
 def trained(weighting: TaskWeighting, payload: Sequence[dict[str, Any]] = (), steps: int = 3) -> MultiTaskState:
@@ -58,7 +83,7 @@ def trained(weighting: TaskWeighting, payload: Sequence[dict[str, Any]] = (), st
 
     def ledger(counts: list[int]) -> RolloutLedger:
         empty = RolloutLedger.empty(2)
-        carried = np.bincount([g["task_id"] for g in payload], counts, minlength=2).astype(np.int64)
+        carried = np.bincount(facts(payload).task, counts, minlength=2).astype(np.int64)
         return replace(empty, generated=carried + 5, trained=empty.trained + 5, carried_out=carried)
 
     return replace(
@@ -67,8 +92,9 @@ def trained(weighting: TaskWeighting, payload: Sequence[dict[str, Any]] = (), st
         weighting=memory,
         draws=replace(state.draws, cursors=(3, 8)),
         groups=ledger([1] * len(payload)),
-        tokens=ledger([g["num_tokens"] for g in payload]),
+        tokens=ledger([7] * len(payload)),
         empty_steps=1,
+        carried=facts(payload),
     )
 
 
@@ -261,9 +287,12 @@ def test_another_function_of_as_many_expires_the_groups_of_its_task_only(
     assert "1 carried groups expire (1 of 'a'): reward functions are others." in caplog.text
 
 
-@pytest.mark.parametrize("functions", [(("f", "more"), ("g", "h")), (("f",), ("g",)), ((), ("g", "h"))])
-def test_a_function_more_or_less_expires_what_is_carried(functions: Any, tmp_path: Path) -> None:
-    assert expired(tmp_path, [group(0), group(1)], started(functions=functions)).payload == []
+@pytest.mark.parametrize(
+    ("functions", "kept"), [((("f", "more"), ("g", "h")), 1), ((("f",), ("g",)), 0), (((), ("g", "h")), 1)]
+)
+def test_a_function_more_or_less_expires_the_groups_of_its_task(functions: Any, kept: int, tmp_path: Path) -> None:
+    payload = [group(0), group(1)]
+    assert expired(tmp_path, payload, started(functions=functions)).payload == [payload[kept]]
 
 
 def test_other_functions_are_said_also_where_nothing_is_carried(

@@ -248,7 +248,8 @@ def test_what_the_host_aggregates_is_what_was_given_and_nothing_for_rows_without
         [NAN, NAN, NAN, 0.7, 1.0],
         [NAN] * 5,
     ]
-    found = tasks.scoring.host_values(tasks.scoring.score(values, ids).parts, ids)
+    scores = tasks.scoring.score(values, ids)
+    found = tasks.scoring.host_values(scores.parts, np.asarray(ids), scores.reward)
     np.testing.assert_array_equal(found, np.array(expected, dtype=np.float32))
 
 

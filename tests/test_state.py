@@ -3,7 +3,7 @@
 import json
 import math
 import struct
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trl_mtgrpo.rollouts.groups import Group, Rollout
 
+from trl_mtgrpo.rollouts import GroupFacts, Row
 from trl_mtgrpo.sampling.accounting import REASONS, RolloutLedger
 from trl_mtgrpo.state.branches import Branch
 from trl_mtgrpo.state.codec import from_json, to_json
@@ -32,18 +32,36 @@ NAMES = ("countdown", "zebra")
 floats = st.floats(allow_nan=False, allow_infinity=False, width=64)
 
 
-def carried_group(**changes: object) -> Group:
-    fields = ([1, 2], [3, 4, 5], None, "abc", None)
-    group = Group(
-        task_id=1,
-        row_index=7,
-        generation=3,
-        rewards=np.array([[1.0, np.nan], [0.1, np.nan]], dtype=np.float32),
-        num_tokens=6,
-        rollouts=tuple(Rollout({"prompt": "p"}, fields, {"parsed": "3"}) for _ in range(2)),
-        logps=((-0.1, -2.5, -math.pi), (-1.0, -1.0, -1.0)),
+ROW = Row(
+    task_id=1,
+    index=7,
+    prompt="p",
+    prompt_ids=[1, 2],
+    completion_ids=[3, 4, 5],
+    completion="abc",
+    behaviour=[-0.1, -2.5, -math.pi],
+    logged={"parsed": "3"},
+)
+
+
+def carried_group() -> GroupFacts:
+    one = np.ones(1, dtype=np.int64)
+    return GroupFacts(
+        task=one,
+        prompt=7 * one,
+        role=0 * one,
+        occurrence=0 * one,
+        bundle=0 * one,
+        members=2 * one,
+        generation=3 * one,
+        tokens=6 * one,
+        outcome=0 * one,
+        accepted=one > 0,
+        reward=np.array([[1.0, np.nan]]),
+        success=np.array([[1.0, np.nan]]),
+        parts=np.array([[[1.0, np.nan], [0.1, np.nan]]], dtype=np.float32),
+        place=np.zeros((1, 2, 2), dtype=np.int64),
     )
-    return replace(group, **changes)
 
 
 def a_state(**changes: object) -> MultiTaskState:
@@ -53,14 +71,12 @@ def a_state(**changes: object) -> MultiTaskState:
 def saved(folder: Path, state: MultiTaskState, **options: Any) -> Path:
     path = folder / "checkpoint-4" / "state.json"
     path.parent.mkdir(exist_ok=True)
-    write_state(path, state, [group.to_json() for group in state.carried], **options)
+    write_state(path, state, [{"rows": [ROW.to_json()] * 2}] * len(state.carried), **options)
     return path
 
 
 def round_trip(folder: Path, state: MultiTaskState) -> MultiTaskState:
-    file = read_state(saved(folder, state))
-    carried = tuple(Group.from_json(group, {"prompt": "p"}) for group in file.payload)
-    return replace(from_json(MultiTaskState, file.state), carried=carried)
+    return from_json(MultiTaskState, read_state(saved(folder, state)).state)
 
 
 def bits(values: np.ndarray) -> list[bytes]:
@@ -81,17 +97,19 @@ def test_every_bit_of_the_weights_comes_back(
 
 def test_a_carried_group_comes_back_with_its_log_probabilities(tmp_path: Path) -> None:
     before = carried_group()
-    after = round_trip(tmp_path, a_state(carried=(before,))).carried[0]
-    assert after.logps == before.logps
-    assert after.rollouts == before.rollouts
-    np.testing.assert_array_equal(after.rewards, before.rewards)
-    assert after.rewards.dtype == np.float32
+    path = saved(tmp_path, a_state(carried=before))
+    after = round_trip(tmp_path, a_state(carried=before)).carried
+    for part in fields(GroupFacts):
+        np.testing.assert_array_equal(getattr(after, part.name), getattr(before, part.name))
+        assert getattr(after, part.name).dtype == getattr(before, part.name).dtype
+    rows = [Row.from_json(row) for row in read_state(path).payload[0]["rows"]]
+    assert [row.behaviour for row in rows] == [ROW.behaviour] * 2
+    assert rows[0].to_json() == ROW.to_json()
 
 
-def test_whatever_a_reward_function_logged_can_be_written(tmp_path: Path) -> None:
+def test_whatever_a_reward_function_logged_can_be_written() -> None:
     logged = {"score": np.float32(0.5), "array": np.arange(2), "object": Path("x"), "nested": [{1: (2, None)}]}
-    group = carried_group(rollouts=(Rollout({}, ([1], [2], None, "a", None), logged),))
-    after = round_trip(tmp_path, a_state(carried=(group,))).carried[0].rollouts[0].logged
+    after = Row.from_json(json.loads(json.dumps(replace(ROW, logged=logged).to_json()))).logged
     assert after == {"score": 0.5, "array": [0, 1], "object": "x", "nested": [{"1": [2, None]}]}
 
 
@@ -128,7 +146,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: p
 
 def test_the_file_says_where_in_a_generation_it_was_written(tmp_path: Path) -> None:
     lineage = (Branch("a", 0), Branch("b", 4))
-    path = saved(tmp_path, a_state(carried=(carried_group(),)), steps_left=3, num_ranks=2, lineage=lineage)
+    path = saved(tmp_path, a_state(carried=carried_group()), steps_left=3, num_ranks=2, lineage=lineage)
     file = read_state_file(path)
     assert (file.steps_left, file.num_ranks, file.lineage) == (3, 2, lineage)
     assert read_lineage(path) == lineage
@@ -161,7 +179,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_a_truncated_file_is_refused_at_any_length(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    path = saved(tmp_path_factory.mktemp("state"), a_state(carried=(carried_group(),)))
+    path = saved(tmp_path_factory.mktemp("state"), a_state(carried=carried_group()))
     content = path.read_bytes()
     path.write_bytes(content[: data.draw(st.integers(0, len(content) - 2))])  # the last byte is a line end
     with pytest.raises(StateFileError, match="must be a complete state file, got a damaged one"):
@@ -173,7 +191,7 @@ def test_a_truncated_file_is_refused_at_any_length(
 def test_a_changed_byte_is_refused_or_changes_nothing(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    path = saved(tmp_path_factory.mktemp("state"), a_state(carried=(carried_group(),)))
+    path = saved(tmp_path_factory.mktemp("state"), a_state(carried=carried_group()))
     content, before = bytearray(path.read_bytes()), read_state(path)
     position = data.draw(st.integers(0, len(content) - 1))
     content[position] = data.draw(st.integers(0, 255))

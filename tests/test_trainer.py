@@ -4,13 +4,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from trl_mtgrpo.rollouts.groups import COMPLETION_IDS, PROMPT_IDS, Group
 
 from tests.tiny import (
     contains_digit,
@@ -25,6 +24,7 @@ from tests.tiny import (
 )
 from trl_mtgrpo import FixedWeighting, MultiTaskGRPOTrainer, Task, TaskSignal, WeightingState
 from trl_mtgrpo.report.reporting import NothingToLearnError
+from trl_mtgrpo.rollouts import CollectedBatch, GroupFacts, Row
 from trl_mtgrpo.sampling.accounting import REASONS
 from trl_mtgrpo.tasks.failures import RewardError
 
@@ -56,18 +56,32 @@ def history(trainer: MultiTaskGRPOTrainer, name: str) -> list[Any]:
     return [entry[name] for entry in trainer.state.log_history if name in entry]
 
 
-def watched(trainer: MultiTaskGRPOTrainer, method: str) -> list[tuple[tuple[Any, ...], Any]]:
-    """Every later call of a method with its arguments and what it returned."""
-    calls: list[tuple[tuple[Any, ...], Any]] = []
-    original = getattr(trainer, method)
+class Prepared(NamedTuple):
+    """A batch as it was prepared for the loss: the rows of each group, then the loss inputs that became of them."""
 
-    def recording(*args: Any, **kwargs: Any) -> Any:
-        result = original(*args, **kwargs)
-        calls.append((args, result))
-        return result
+    batch: CollectedBatch
+    rows: list[list[Row]]
+    inputs: dict[str, torch.Tensor]
 
-    setattr(trainer, method, recording)
-    return calls
+
+def watched(trainer: MultiTaskGRPOTrainer) -> list[Prepared]:
+    """Every later batch."""
+    batches: list[Prepared] = []
+    prepare = trainer._run._prepare_loss
+
+    def recording(host: Any, batch: CollectedBatch) -> dict[str, torch.Tensor]:
+        rows = rows_of(trainer, batch.groups)
+        inputs = prepare(host, batch)
+        batches.append(Prepared(batch, rows, inputs))
+        return inputs
+
+    trainer._run._prepare_loss = recording
+    return batches
+
+
+def rows_of(trainer: MultiTaskGRPOTrainer, groups: GroupFacts) -> list[list[Row]]:
+    """The members of each group, on the one rank of a test."""
+    return [[trainer._run.store[slot] for slot in slots] for slots in groups.place[:, :, 1].tolist()]
 
 
 # Which groups train
@@ -76,25 +90,25 @@ def watched(trainer: MultiTaskGRPOTrainer, method: str) -> list[tuple[tuple[Any,
 def test_parameters_move_and_every_step_is_balanced(tmp_path: Path) -> None:
     trainer = tiny_trainer(tmp_path, max_steps=6)
     before = [parameter.detach().clone() for parameter in trainer.model.parameters()]
-    batches = watched(trainer, "_prepare_for_loss")
+    batches = watched(trainer)
     trainer.train()
     assert any(not torch.equal(old, new) for old, new in zip(before, trainer.model.parameters(), strict=True))
     assert len(batches) == 6
-    for (batch,), _ in batches:
+    for batch, _, _ in batches:
         assert (batch.group_ledger.imbalance == 0).all()
         assert (batch.token_ledger.imbalance == 0).all()
-    generated = sum(int(batch.group_ledger.generated.sum()) for (batch,), _ in batches)
+    generated = sum(int(batch.group_ledger.generated.sum()) for batch, _, _ in batches)
     assert trainer.multi_task_state.groups.generated.sum() == generated
     assert history(trainer, "sampling/total_generated_groups")[-1] == generated
 
 
 def check_mix(trainer: MultiTaskGRPOTrainer, num_steps: int) -> int:
     """Trains and returns in how many steps the budget sufficed."""
-    batches = watched(trainer, "_prepare_for_loss")
+    batches = watched(trainer)
     trainer.train()
     assert len(batches) == num_steps
     sufficed = 0
-    for (batch,), _ in batches:
+    for batch, _, _ in batches:
         trained, desired = batch.group_ledger.trained, batch.plan.desired
         assert (trained >= np.minimum(desired, batch.plan.available)).all()
         if (batch.plan.available >= desired).all():
@@ -138,24 +152,20 @@ def test_a_step_draws_with_the_weights_that_the_step_before_made(tmp_path: Path)
 
 def test_weights_wait_for_the_whole_batch(tmp_path: Path) -> None:
     trainer = tiny_trainer(tmp_path, max_steps=8, method="grpo", weighting=AllOnOne(), **FOUR_STEPS)
-    batches = watched(trainer, "_prepare_for_loss")
+    batches = watched(trainer)
     trainer.train()
-    assert [batch.group_ledger.trained.tolist() for (batch,), _ in batches] == [[4, 0, 0], [0, 4, 0]]
+    assert [batch.group_ledger.trained.tolist() for batch, _, _ in batches] == [[4, 0, 0], [0, 4, 0]]
 
 
 # Carried groups
 
 
-def own_logps(trainer: MultiTaskGRPOTrainer, group: Group) -> list[torch.Tensor]:
-    """Per-token log-probabilities of a group's rollouts under the current policy, one sequence at a time."""
-    result = []
-    for rollout in group.rollouts:
-        prompt, completion = rollout.fields[PROMPT_IDS], rollout.fields[COMPLETION_IDS]
-        with torch.no_grad():
-            logits = trainer.model(input_ids=torch.tensor([[*prompt, *completion]])).logits[0]
-        logps = (logits / trainer.temperature).log_softmax(dim=-1)[len(prompt) - 1 : -1]
-        result.append(logps.gather(1, torch.tensor(completion)[:, None])[:, 0])
-    return result
+def own_logps(trainer: MultiTaskGRPOTrainer, row: Row) -> torch.Tensor:
+    """Per-token log-probabilities of a row under the current policy, computed for itself."""
+    with torch.no_grad():
+        logits = trainer.model(input_ids=torch.tensor([[*row.prompt_ids, *row.completion_ids]])).logits[0]
+    logps = (logits / trainer.temperature).log_softmax(dim=-1)[len(row.prompt_ids) - 1 : -1]
+    return logps.gather(1, torch.tensor(row.completion_ids)[:, None])[:, 0]
 
 
 @pytest.mark.parametrize("cycle", [{}, FOUR_STEPS], ids=["aligned", "four updates per batch"])
@@ -163,33 +173,34 @@ def test_carried_groups_train_once_with_the_policy_that_generated_them(cycle: di
     trainer = tiny_trainer(tmp_path, max_steps=8, oversampling=3.0, max_surplus_age=2, **cycle)
     expected: dict[tuple[Any, ...], list[torch.Tensor]] = {}
 
-    def identity(group: Group) -> tuple[Any, ...]:
-        return (group.generation, *(tuple(rollout.fields[COMPLETION_IDS]) for rollout in group.rollouts))
+    def identity(generation: int, rows: list[Row]) -> tuple[Any, ...]:
+        return (generation, *(tuple(row.completion_ids) for row in rows))
 
-    kept = trainer._with_behaviour_policy
+    prepare = trainer._run._prepare_loss
 
-    def keep(groups: Any) -> Any:
-        for group in groups:
-            if group.logps is None:
-                expected[identity(group)] = own_logps(trainer, group)
-        return kept(groups)
+    def prepare_after_noting_the_surplus(host: Any, batch: CollectedBatch) -> dict[str, torch.Tensor]:
+        generations = batch.surplus.generation.tolist()
+        for generation, rows in zip(generations, rows_of(trainer, batch.surplus), strict=True):
+            if generation == trainer.multi_task_state.generation - 1:
+                expected[identity(generation, rows)] = [own_logps(trainer, row) for row in rows]
+        return prepare(host, batch)
 
-    trainer._with_behaviour_policy = keep
-    prepared = watched(trainer, "_prepare_for_loss")
+    trainer._run._prepare_loss = prepare_after_noting_the_surplus
+    prepared = watched(trainer)
     trainer.train()
     trained, num_carried, moved = [], 0, 0.0
-    for generation, ((batch,), inputs) in enumerate(prepared):
-        for i, group in enumerate(batch.groups):
+    for now, (batch, members, inputs) in enumerate(prepared):
+        for i, (generation, rows) in enumerate(zip(batch.groups.generation.tolist(), members, strict=True)):
             if batch.is_filler[i]:
                 continue
-            trained.append(identity(group))
-            if group.generation == generation:
+            trained.append(identity(generation, rows))
+            if generation == now:
                 continue
             num_carried += 1
-            for j, logps in enumerate(expected[identity(group)]):
+            for j, logps in enumerate(expected[identity(generation, rows)]):
                 old = inputs["old_per_token_logps"][4 * i + j]
                 torch.testing.assert_close(old[: len(logps)], logps, rtol=1e-4, atol=1e-5)
-                moved = max(moved, float((old[: len(logps)] - own_logps(trainer, group)[j]).abs().max()))
+                moved = max(moved, float((old[: len(logps)] - own_logps(trainer, rows[j])).abs().max()))
     assert num_carried > 0
     assert len(set(trained)) == len(trained)
     assert moved > 1e-3  # the policy has moved on since
@@ -208,21 +219,26 @@ def test_nothing_is_carried_at_age_zero(tmp_path: Path) -> None:
 def test_improvements_add_up_to_the_change_of_the_loss(tmp_path: Path) -> None:
     settings = {"loss_type": "grpo", "per_device_train_batch_size": 8, "gradient_accumulation_steps": 2}
     trainer = tiny_trainer(tmp_path, max_steps=3, **settings)
-    losses = watched(trainer, "_compute_loss")
-    measure, compared = trainer._measure, []
+    losses: list[float] = []
+    compute, measure, compared = trainer._compute_loss, trainer._run._measured, []
 
-    def measured(batch: Any, num_calls: int) -> Any:
-        change = measure(batch, num_calls)
-        before = sum(float(loss) for _, loss in losses[-2:])
+    def computed(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        loss = compute(model, inputs)
+        losses.append(float(loss))
+        return loss
+
+    def measured(host: Any, batch: Any, num_calls: int) -> Any:
+        change = measure(host, batch, num_calls)
+        before = sum(losses[-2:])
         after = 0.0
         for inputs in batch.micro_batches:
             old = inputs.get("old_per_token_logps", inputs["train_per_token_logps"])
             with torch.no_grad():
-                after += float(trainer._compute_loss(trainer.model, {**inputs, "old_per_token_logps": old}))
+                after += float(compute(trainer.model, {**inputs, "old_per_token_logps": old}))
         compared.append((change.sums.sum() / 16, before - after))
         return change
 
-    trainer._measure = measured
+    trainer._compute_loss, trainer._run._measured = computed, measured
     trainer.train()
     assert len(compared) == 3
     for improvement, decrease in compared:
@@ -260,9 +276,9 @@ def unfilled_batch(tmp_path: Path, **settings: Any) -> tuple[MultiTaskGRPOTraine
     """A step whose budget ended with some, not all, of its groups."""
     options = {"max_steps": 4, "oversampling": 1.0, "max_resampling_rounds": 0, "max_surplus_age": 0} | settings
     trainer = tiny_trainer(tmp_path, tasks_with_acceptance(0.5, 0.5, 0.5), **options)
-    prepared = watched(trainer, "_prepare_for_loss")
+    prepared = watched(trainer)
     trainer.train()
-    for (batch,), inputs in prepared:
+    for batch, _, inputs in prepared:
         if 0 < batch.is_filler.sum() < 4:
             return trainer, batch, inputs
     raise AssertionError("no step was partly filled")
@@ -271,11 +287,10 @@ def unfilled_batch(tmp_path: Path, **settings: Any) -> tuple[MultiTaskGRPOTraine
 def test_rows_that_fill_the_shape_have_no_part_in_baseline_deviation_and_normaliser(tmp_path: Path) -> None:
     trainer, batch, inputs = unfilled_batch(tmp_path)
     filler = torch.tensor(batch.is_filler.repeat(4))
-    for group, advantages in zip(batch.groups, inputs["advantages"].view(4, 4), strict=True):
-        rewards = torch.tensor(group.rewards[:, group.task_id])
-        normalised = (rewards - rewards.mean()) / (rewards.std() + 1e-4)
-        if not batch.is_filler[list(batch.groups).index(group)]:
-            torch.testing.assert_close(advantages, normalised)
+    rewards = torch.tensor(batch.groups.reward, dtype=torch.float32)
+    normalised = (rewards - rewards.mean(dim=1, keepdim=True)) / (rewards.std(dim=1, keepdim=True) + 1e-4)
+    trains = torch.tensor(~batch.is_filler)
+    torch.testing.assert_close(inputs["advantages"].view(4, 4)[trains], normalised[trains])
     assert (inputs["advantages"][filler] == 0).all()
     assert (inputs["task_ids"][filler] == -1).all()
     tokens = inputs["completion_mask"] * inputs["tool_mask"]
@@ -293,7 +308,7 @@ def test_losses_over_tokens_ignore_fillers_and_losses_over_rows_shrink_by_the_sh
 ) -> None:
     trainer, batch, inputs = unfilled_batch(tmp_path, loss_type=loss_type)
     real = torch.tensor(~batch.is_filler.repeat(4))
-    old = trainer._token_logps(
+    old = trainer._run._logps(trainer._host)(
         torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1),
         torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1),
         inputs["completion_ids"].size(1),
@@ -301,7 +316,12 @@ def test_losses_over_tokens_ignore_fillers_and_losses_over_rows_shrink_by_the_sh
     # A policy that generated with other probabilities, so that the loss is not 0 by symmetry of the advantages.
     shift = torch.linspace(-0.1, 0.1, old.numel()).view_as(old)
     inputs = {**inputs, "old_per_token_logps": old + shift}
-    few = {name: value[real] if value.dim() else value for name, value in inputs.items()}
+    few = {
+        name: [entry for entry, trains in zip(value, real, strict=True) if trains]
+        if isinstance(value, list)
+        else (value[real] if value.dim() else value)
+        for name, value in inputs.items()
+    }
     with torch.no_grad():
         whole, part = (float(trainer._compute_loss(trainer.model, x)) for x in (inputs, few))
     share = float(real.float().mean())
@@ -311,8 +331,7 @@ def test_losses_over_tokens_ignore_fillers_and_losses_over_rows_shrink_by_the_sh
 
 def test_logged_rewards_are_those_of_the_rows_that_train(tmp_path: Path) -> None:
     trainer, batch, _ = unfilled_batch(tmp_path, logging_steps=1)
-    groups = [group for group, filler in zip(batch.groups, batch.is_filler, strict=True) if not filler]
-    mean = float(np.mean([group.rewards[:, group.task_id] for group in groups]))
+    mean = float(batch.groups.reward[~batch.is_filler].mean())
     assert mean in [pytest.approx(value) for value in history(trainer, "reward")]
 
 
@@ -436,8 +455,8 @@ def test_two_tasks_may_log_the_same_column(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "value"), [("environment_factory", object), ("tools", [len])], ids=["environments", "tools"]
 )
-def test_what_is_not_supported_is_refused(option: str, value: Any, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=f"`{option}` must be left out of multi-task training"):
+def test_tools_of_no_task_are_refused(option: str, value: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"`{option}` must say which task it belongs to, got"):
         MultiTaskGRPOTrainer(
             model=tiny_model(),
             tasks=three_tasks(),

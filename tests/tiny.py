@@ -110,7 +110,8 @@ def tiny_config(output_dir: Any, **changes: Any) -> MultiTaskGRPOConfig:
 
 def tiny_trainer(output_dir: Any, tasks: list[Task] | None = None, **changes: Any) -> MultiTaskGRPOTrainer:
     """The real trainer on tiny tasks; arguments of the trainer and fields of its config by keyword."""
-    own = {"weighting", "sampler", "group_filter", "guard", "baseline_accuracy", "callbacks"}
+    own = {"weighting", "sampler", "group_filter", "guard", "baseline_accuracy", "callbacks", "prompt_source"}
+    own |= {"rollout_source"}
     options = {name: changes.pop(name) for name in own & changes.keys()}
     return MultiTaskGRPOTrainer(
         model=changes.pop("model", None) or tiny_model(),

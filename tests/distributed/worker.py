@@ -6,13 +6,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from peft import LoraConfig
 
 from tests.tiny import contains_a, contains_digit, contains_lower, rows, tiny_config, tiny_tokenizer
 from trl_mtgrpo import MultiTaskGRPOTrainer, Task
 from trl_mtgrpo.state.codec import to_json
-from trl_mtgrpo.tasks.rewards import RewardError
+from trl_mtgrpo.tasks.failures import RewardError
 
 
 RANK = int(os.environ["RANK"])
@@ -85,40 +86,47 @@ SCENARIOS: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
 }
 
 
-class RecordingTrainer(MultiTaskGRPOTrainer):
-    """Remembers each batch it trains and the rows of each generate call."""
+Record = dict[str, list[Any]]
 
-    def __init__(self, **kwargs: Any) -> None:
-        self.record: dict[str, list[Any]] = {"selections": [], "fillers": [], "weights": [], "calls": []}
-        self.record |= {"losses": [], "changes": []}
-        super().__init__(**kwargs)
 
-    def _prepare_for_loss(self, batch: Any) -> dict[str, Any]:
-        self.record["selections"].append([[g.task_id, g.row_index, g.generation] for g in batch.groups])
-        self.record["fillers"].append(batch.is_filler.tolist())
-        self.record["weights"].append(list(self.task_weights.values()))
-        return super()._prepare_for_loss(batch)
+def recorded(trainer: MultiTaskGRPOTrainer) -> Record:
+    """What every rank must decide alike, and what only this one saw, of each later batch."""
+    names = ("selections", "fillers", "weights", "calls", "losses", "changes")
+    record: Record = {name: [] for name in names}
+    run, compute = trainer._run, trainer._compute_loss
+    prepare, measure, produce = run._prepare_loss, run._measured, run.rollouts._generate
 
-    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
-        loss = super()._compute_loss(model, inputs)
-        self.record["losses"].append(float(loss))
+    def prepared(host: Any, batch: Any) -> dict[str, Any]:
+        groups = batch.groups
+        columns = groups.task, groups.prompt, groups.generation, groups.tokens, groups.outcome
+        record["selections"].append(np.stack(columns, axis=1).tolist())
+        record["fillers"].append(batch.is_filler.tolist())
+        record["weights"].append(list(trainer.task_weights.values()))
+        return prepare(host, batch)
+
+    def computed(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        loss = compute(model, inputs)
+        record["losses"].append(float(loss))
         return loss
 
-    def _measure(self, batch: Any, num_calls: int) -> Any:
+    def measured(host: Any, batch: Any, num_calls: int) -> Any:
         """Keeps the measured change beside the change of this rank's loss on the same rows."""
-        change, window = super()._measure(batch, num_calls), len(batch.micro_batches)
-        before, after = sum(self.record["losses"][-window:]), 0.0
+        change, window = measure(host, batch, num_calls), len(batch.micro_batches)
+        before, after = sum(record["losses"][-window:]), 0.0
         for inputs in batch.micro_batches:
             old = inputs.get("old_per_token_logps", inputs["train_per_token_logps"])
             with torch.no_grad():
-                after += float(super()._compute_loss(self.model, {**inputs, "old_per_token_logps": old}))
-        self.record["changes"].append([float(change.sums.sum()), int(change.counts.sum()), before - after])
+                after += float(compute(trainer.model, {**inputs, "old_per_token_logps": old}))
+        record["changes"].append([float(change.sums.sum()), int(change.counts.sum()), before - after])
         return change
 
-    def _generate(self, prompts: list[Any]) -> tuple[Any, ...]:
-        if self._replay is None:
-            self.record["calls"].append(len(prompts))
-        return super()._generate(prompts)
+    def generated(rows: list[Any]) -> Any:
+        record["calls"].append(len(rows))
+        return produce(rows)
+
+    run._prepare_loss, run._measured, run.rollouts._generate = prepared, measured, generated
+    trainer._compute_loss = computed
+    return record
 
 
 def run(scenario: str, model: str, folder: Path) -> dict[str, Any]:
@@ -129,21 +137,21 @@ def run(scenario: str, model: str, folder: Path) -> dict[str, Any]:
     if "rollout_func" in options:
         extra["rollout_func"] = options["rollout_func"]
     settings = {"per_device_train_batch_size": 8, "steps_per_generation": 2, "max_steps": 6} | changes
-    trainer = RecordingTrainer(
+    trainer = MultiTaskGRPOTrainer(
         model=model,
         tasks=make_tasks(),
         args=tiny_config(folder, **settings),
         processing_class=tiny_tokenizer(),
         **extra,
     )
-    error = None
+    record, error = recorded(trainer), None
     try:
         trainer.train()
     except RewardError as raised:
         error = str(raised)
     state = trainer.multi_task_state
     return {
-        **trainer.record,
+        **record,
         "world_size": trainer.accelerator.num_processes,
         "wrapped": type(trainer.model_wrapped).__name__,
         "optimizer": type(getattr(trainer.model_wrapped, "optimizer", None)).__name__,

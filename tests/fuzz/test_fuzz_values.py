@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trl_mtgrpo.rollouts.groups import Group, join_generation, split_generation
 
 from tests.fuzz.cases import CASES
 from trl_mtgrpo import MultiTaskGRPOConfig, RatioPreservingSampler
 from trl_mtgrpo.host.config import check_settings
+from trl_mtgrpo.host.contract import GENERATION_FIELDS
+from trl_mtgrpo.host.doors import read_generation, write_generation
+from trl_mtgrpo.rollouts import Row
 from trl_mtgrpo.sampling import AcceptanceEstimate, IndexStream
 from trl_mtgrpo.sampling.accounting import REASONS, RolloutLedger
 from trl_mtgrpo.state.codec import from_json, to_json
@@ -138,33 +140,67 @@ def test_a_reward_average_stays_among_what_was_seen(data: Any, num_tasks: int, f
     assert to_json(from_json(RewardAverage, json.loads(json.dumps(to_json(average))))) == to_json(average)
 
 
+TOKENS = st.lists(st.integers(0, 9), min_size=1, max_size=4)
+TEXT = st.text(max_size=3)
+
+
 @given(data=st.data(), num_rows=st.integers(1, 5))
 @CASES
-def test_rollouts_taken_apart_go_together_again(data: Any, num_rows: int) -> None:
-    tokens = st.lists(st.integers(0, 9), min_size=1, max_size=4)
-    columns = [
-        data.draw(vectors(tokens, num_rows)),
-        data.draw(vectors(tokens, num_rows)),
-        None,
-        data.draw(vectors(st.text(max_size=3), num_rows)),
-        data.draw(st.one_of(st.none(), vectors(st.just([-0.5]), num_rows))),
-        {},
-    ]
-    prompts = [{"prompt": str(i)} for i in range(num_rows)]
-    rollouts = split_generation(tuple(columns), prompts, {"x": list(range(num_rows))})
+def test_rollouts_taken_apart_go_together_again_in_any_order(data: Any, num_rows: int) -> None:
+    def optional(values: st.SearchStrategy[Any]) -> Any:
+        return data.draw(st.one_of(st.none(), vectors(values, num_rows)))
+
+    ids = data.draw(vectors(TOKENS, num_rows))
+    columns: dict[str, Any] = {
+        "prompt_ids": data.draw(vectors(TOKENS, num_rows)),
+        "completion_ids": ids,
+        "tool_mask": data.draw(st.sampled_from([None, [[i % 2 for i, _ in enumerate(row)] for row in ids]])),
+        "completions": data.draw(vectors(TEXT, num_rows)),
+        "logprobs": data.draw(st.sampled_from([None, [[-0.5] * len(row) for row in ids]])),
+        "extra_fields": data.draw(st.sampled_from([None, {}, {"x": list(range(num_rows)), "same": "value"}])),
+        "images": optional(st.just([b"image"])),
+        "tool_images": None,
+    }
+    assert tuple(columns) == GENERATION_FIELDS
+    prompts = [str(i) for i in range(num_rows)]
+    generation = read_generation(prompts, tuple(columns.values()))
+    assert generation.prompts == prompts
+    masks = columns["tool_mask"] or [[1] * len(row) for row in ids]
+    assert generation.num_tokens == [sum(mask) for mask in masks]
+    given_extra = columns["extra_fields"] or {}
+    expected = [{"x": i, "same": "value"} if given_extra else {} for i in range(num_rows)]
+    assert generation.extra == expected
     order = data.draw(st.permutations(range(num_rows)))
-    masked = data.draw(vectors(st.booleans(), num_rows))
-    output = join_generation([rollouts[i] for i in order], masked)
-    for column, joined in zip(columns[:2] + columns[3:5], output[:2] + output[3:5], strict=True):
-        assert joined == (None if column is None else [column[i] for i in order])
-    if any(masked):
-        sizes = [len(columns[1][i]) for i in order]
-        assert output[2] == [[0 if off else 1] * size for size, off in zip(sizes, masked, strict=True)]
-    else:
-        assert output[2] is None
-    group = Group(0, 3, 1, np.zeros((num_rows, 1), np.float32), 9, tuple(rollouts))
-    again = Group.from_json(json.loads(json.dumps(group.to_json())), {"prompt": "p"})
-    assert [rollout.fields[:5] for rollout in again.rollouts] == [rollout.fields[:5] for rollout in rollouts]
+    output = dict(zip(GENERATION_FIELDS, write_generation([generation.rows[i] for i in order]), strict=True))
+    assert output.pop("extra_fields") is None
+    for name, column in output.items():
+        assert column == (None if columns[name] is None else [columns[name][i] for i in order])
+
+
+PLAIN = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), TEXT)
+MESSAGES = st.lists(st.fixed_dictionaries({"role": st.just("user"), "content": TEXT}), max_size=2)
+
+
+@given(data=st.data(), ids=TOKENS)
+@CASES
+def test_a_row_of_a_checkpoint_is_the_row_that_was_saved(data: Any, ids: list[int]) -> None:
+    logprobs = st.one_of(st.none(), vectors(st.floats(-9, 0), len(ids)))
+    row = Row(
+        task_id=data.draw(st.integers(0, 9)),
+        index=data.draw(st.integers(-1, 9)),
+        prompt=data.draw(st.one_of(TEXT, MESSAGES)),
+        prompt_ids=data.draw(TOKENS),
+        completion_ids=ids,
+        completion=data.draw(st.one_of(TEXT, MESSAGES)),
+        loss_mask=data.draw(st.one_of(st.none(), vectors(st.integers(0, 1), len(ids)))),
+        logprobs=data.draw(logprobs),
+        behaviour=data.draw(logprobs),
+        logged=data.draw(st.dictionaries(TEXT, PLAIN, max_size=2)),
+        host=data.draw(st.dictionaries(TEXT, st.lists(PLAIN, max_size=2), max_size=2)),
+    )
+    again = Row.from_json(json.loads(json.dumps(row.to_json())))
+    assert vars(again) == vars(row)
+    assert again.num_tokens == row.num_tokens
 
 
 @given(data=st.data())

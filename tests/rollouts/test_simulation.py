@@ -5,10 +5,10 @@ import re
 
 import numpy as np
 import pytest
-from _worlds import collapsing_world, falling_world, many_tasks_world, paper_world, thorough
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.sampling._worlds import collapsing_world, falling_world, many_tasks_world, paper_world, thorough
 from trl_mtgrpo.rollouts import SimulationResult, simulate
 from trl_mtgrpo.sampling import BatchLedger, RatioPreservingSampler, StallDoctor
 

@@ -12,7 +12,6 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from tests.tiny import three_tasks, tiny_config, tiny_tokenizer
 from trl_mtgrpo import MultiTaskGRPOTrainer
-from trl_mtgrpo.rollouts.groups import LOGPROBS
 
 
 # The changes to the tiny settings: 16 rows per generation batch, two updates each.
@@ -29,29 +28,27 @@ SCENARIOS: dict[str, dict[str, Any]] = {
 }
 
 
-class RecordingTrainer(MultiTaskGRPOTrainer):
-    """Remembers what reached the loss of each generation batch."""
+def recorded(trainer: MultiTaskGRPOTrainer) -> list[dict[str, Any]]:
+    """What reaches the loss of each later generation batch."""
+    batches: list[dict[str, Any]] = []
+    prepare = trainer._run._prepare_loss
 
-    def __init__(self, **kwargs: Any) -> None:
-        self.batches: list[dict[str, Any]] = []
-        super().__init__(**kwargs)
-
-    def _prepare_for_loss(self, batch: Any) -> dict[str, Any]:
-        inputs = super()._prepare_for_loss(batch)
-        rollouts = [rollout for group in batch.groups for rollout in group.rollouts]
-        logps = [rollout.fields[LOGPROBS] for rollout in rollouts]
+    def prepared(host: Any, batch: Any) -> dict[str, Any]:
+        slots = batch.groups.place[:, :, 1].ravel().tolist()
+        logps = [trainer._run.store[slot].logprobs for slot in slots]
+        inputs = prepare(host, batch)
         width = inputs["completion_ids"].size(1)
         expected = torch.zeros(len(logps), width)
         for i, row in enumerate(logps):
             expected[i, : len(row)] = torch.tensor(row)
-        is_carried = [group.generation < self.multi_task_state.generation - 1 for group in batch.groups]
-        rows = torch.tensor(is_carried).repeat_interleave(self.num_generations)
+        is_carried = batch.groups.generation < trainer.multi_task_state.generation - 1
+        rows = torch.tensor(is_carried).repeat_interleave(trainer.num_generations)
         mask = inputs["completion_mask"].bool()
-        self.batches.append(
+        batches.append(
             {
-                "step": self.state.global_step,
-                "rounds": batch.plan.rounds,
-                "carried": is_carried,
+                "step": trainer.state.global_step,
+                "rounds": int(batch.plan.rounds),
+                "carried": is_carried.tolist(),
                 "sampling_difference": _largest((inputs["sampling_per_token_logps"] - expected)[mask]),
                 "old_difference_carried": _largest((inputs["old_per_token_logps"] - expected)[mask & rows[:, None]])
                 if "old_per_token_logps" in inputs
@@ -60,6 +57,9 @@ class RecordingTrainer(MultiTaskGRPOTrainer):
             }
         )
         return inputs
+
+    trainer._run._prepare_loss = prepared
+    return batches
 
 
 def _wide_model() -> Qwen2ForCausalLM:
@@ -100,13 +100,13 @@ def run(scenario: str, folder: Path, base_url: str | None) -> dict[str, Any]:
         "vllm_gpu_memory_utilization": 0.1,
         "vllm_server_base_url": base_url,
     }
-    trainer = RecordingTrainer(
+    trainer = MultiTaskGRPOTrainer(
         model=str(model),
         tasks=three_tasks(),
         args=tiny_config(folder, **(settings | SCENARIOS[scenario])),
         processing_class=tokenizer,
     )
-    calls: list[tuple[str, int, int]] = []
+    batches, calls = recorded(trainer), list[tuple[str, int, int]]()
     generation = trainer.vllm_generation
     sync, generate = generation.sync_weights, generation.generate
 
@@ -122,7 +122,7 @@ def run(scenario: str, folder: Path, base_url: str | None) -> dict[str, Any]:
         trainer.train()
     state = trainer.multi_task_state
     return {
-        "batches": trainer.batches,
+        "batches": batches,
         "calls": calls,
         "imbalance": state.groups.imbalance.tolist() + state.tokens.imbalance.tolist(),
         "generated": int(state.groups.generated.sum()),

@@ -1,11 +1,14 @@
-"""The command line: `python -m trl_mtgrpo report` draws finished runs, `simulate` says what a run will cost."""
+"""The command line: what can be typed, and which module answers."""
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..report.forecast import POLICIES, RunOutline, forecast, format_comparison, format_tasks
+from trl_mtgrpo import __version__
+
+from ..report.forecast import POLICIES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -17,23 +20,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
             What follows the program's name; by default what the user typed.
 
     Returns:
-        `int`: 0, or 2 for a mistake of the user's, which is explained on the error stream.
+        `int`: 0; 1 when `check` found defects; 2 for a mistake of the user's, which is explained on the error stream.
     """
     parser = _parser()
-    options = parser.parse_args(arguments)
+    typed = list(sys.argv[1:] if arguments is None else arguments)
+    if len(typed) > 1 and typed[0] in ("train", "check") and not typed[1].startswith("-"):
+        typed.insert(1, "--config")  # as a positional argument it would catch the values of the trainer's settings
+    options, rest = parser.parse_known_args(typed)
+    if rest and not options.takes_settings:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    command = importlib.import_module(f".{options.module}", __package__)
     try:
-        text = options.run(options)
+        result = command.run(options, rest) if options.takes_settings else command.run(options)
     except (ValueError, ImportError) as error:
         sys.stderr.write(f"{parser.prog}: {error}\n")
         return 2
-    sys.stdout.write(f"{text}\n")
-    return 0
+    text, code = result if isinstance(result, tuple) else (result, 0)
+    if text:
+        sys.stdout.write(f"{text}\n")
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m trl_mtgrpo", description=__doc__)
+    parser = argparse.ArgumentParser(prog="mtgrpo", description="Multi-Task GRPO for TRL.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"trl_mtgrpo {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    report = commands.add_parser("report", help="pictures and one page about finished runs")
+
+    def command(name: str, module: str, text: str, takes_settings: bool = False) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False)
+        added.set_defaults(module=module, takes_settings=takes_settings)
+        return added
+
+    train = command("train", "train", "train what a task file says", takes_settings=True)
+    _add_file(train)
+    check = command("check", "check", "say what a task file means and what is wrong with it", takes_settings=True)
+    _add_file(check)
+    check.add_argument("--processes", type=_positive, metavar="N", help="processes that will train; those of the file")
+    check.add_argument(
+        "--acceptance", nargs="+", type=_named_number, default=[], metavar="TASK=SHARE", help=_ACCEPTANCE
+    )
+    _add_simulate(command("simulate", "simulate", "what a run will generate, train and waste"))
+    report = command("report", "draw_report", "pictures and one page about finished runs")
     report.add_argument(
         "runs",
         nargs="+",
@@ -44,65 +71,40 @@ def _parser() -> argparse.ArgumentParser:
         "--output", type=Path, required=True, metavar="FOLDER", help="folder for the page and pictures"
     )
     report.add_argument("--title", default="Multi-task GRPO report", help="heading of the page")
-    report.set_defaults(run=_report)
-    simulate = commands.add_parser("simulate", help="what a run will generate, train and waste")
-    source = simulate.add_mutually_exclusive_group(required=True)
-    source.add_argument(
-        "--acceptance",
+    imported = command("import", "import_verl", "turn verl's data files and settings into a task file")
+    imported.add_argument(
+        "given",
         nargs="+",
-        type=_named_number,
-        metavar="TASK=SHARE",
-        help="guessed share of each task's groups that carry a gradient, in 0..1",
+        metavar="FILE|KEY=VALUE",
+        help="parquet files, and settings such as data.train_batch_size=32",
     )
-    source.add_argument("--replay", type=Path, metavar="RUN", help="take shares, acceptance and lengths from a run")
-    simulate.add_argument("--weights", nargs="+", type=_named_number, default=[], metavar="TASK=WEIGHT")
-    simulate.add_argument("--groups", type=_positive, help="groups per training step; 32 unless replayed")
-    simulate.add_argument("--generations", type=_positive, default=8, help="rollouts per group (default 8)")
-    simulate.add_argument("--tokens", type=float, default=1000.0, help="completion tokens per rollout (default 1000)")
-    simulate.add_argument("--steps", type=_positive, default=200, help="training steps (default 200)")
-    simulate.add_argument("--policy", choices=list(POLICIES), default="mt_grpo", help="policy shown task by task")
-    simulate.add_argument("--seed", type=int, default=0)
-    simulate.set_defaults(run=_simulate)
+    imported.add_argument("--output", type=Path, metavar="FILE", help="the task file; standard output by default")
     return parser
 
 
-def _report(options: argparse.Namespace) -> str:
-    from ..report import read_runs, write_report
-
-    return f"wrote {write_report(read_runs(options.runs), options.output, options.title)}"
+_ACCEPTANCE = "guessed share of each task's groups that carry a gradient, in 0..1"
 
 
-def _simulate(options: argparse.Namespace) -> str:
-    if options.replay is not None:
-        from ..report import read_run
-        from ..report.replay import outline_of
+def _add_file(parser: argparse.ArgumentParser) -> None:
+    parser.usage = f"{parser.prog} [--config] FILE [--SETTING VALUE ...] [options]"
+    parser.epilog = "Any other option is a setting of the trainer and wins over the file, such as --max_steps 100."
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the task file")
+    parser.add_argument("--model", metavar="MODEL", help="name or folder, in place of the file's model")
 
-        run = read_run(options.replay)
-        outline = outline_of(run, options.groups, options.generations)
-        source = f"Replaying '{run.name}'"
-        if run.groups is not None:
-            source += (
-                f", which generated {run.groups.generated.sum():,} groups and trained {run.groups.trained.sum():,}"
-            )
-    else:
-        outline = RunOutline.guessed(
-            dict(options.acceptance),
-            dict(options.weights),
-            options.tokens,
-            options.groups or 32,
-            options.generations,
-            options.steps,
-        )
-        source = "Guessed acceptance"
-    results = {name: forecast(outline, policy, options.seed) for name, policy in POLICIES.items()}
-    shown = {options.policy: results.pop(options.policy), **results}
-    meanings = "\n".join(f"  {name}: {POLICIES[name].meaning}" for name in shown)
-    return (
-        f"{source}: {len(outline.weights)} steps of {outline.num_groups} groups of {outline.num_generations} "
-        "rollouts.\n\n"
-        f"Per training step\n{format_comparison(outline, shown)}\n\n{meanings}\n\n"
-        f"Groups of the whole run under '{options.policy}'\n{format_tasks(outline, shown[options.policy])}"
+
+def _add_simulate(parser: argparse.ArgumentParser) -> None:
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--acceptance", nargs="+", type=_named_number, metavar="TASK=SHARE", help=_ACCEPTANCE)
+    source.add_argument("--replay", type=Path, metavar="RUN", help="take shares, acceptance and lengths from a run")
+    parser.add_argument(
+        "--weights", nargs="+", type=_named_number, default=[], metavar="TASK=WEIGHT", help="uniform by default"
     )
+    parser.add_argument("--groups", type=_positive, help="groups per training step; 32 unless replayed")
+    parser.add_argument("--generations", type=_positive, default=8, help="rollouts per group (default 8)")
+    parser.add_argument("--tokens", type=float, default=1000.0, help="completion tokens per rollout (default 1000)")
+    parser.add_argument("--steps", type=_positive, default=200, help="training steps (default 200)")
+    parser.add_argument("--policy", choices=list(POLICIES), default="mt_grpo", help="policy shown task by task")
+    parser.add_argument("--seed", type=int, default=0, help="seed of every draw (default 0)")
 
 
 def _named_number(text: str) -> tuple[str, float]:
@@ -111,7 +113,7 @@ def _named_number(text: str) -> tuple[str, float]:
         value = float(number)
     except ValueError:
         value = -1.0
-    if not equals or not name or value < 0:
+    if not equals or not name or not value >= 0:
         raise argparse.ArgumentTypeError(f"must be TASK=NUMBER with a number of at least 0, got {text!r}")
     return name, value
 

@@ -4,6 +4,9 @@ import logging
 import math
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..improvement.loss_inputs import ClipRange
 from ..improvement.weight_updates import WeightUpdater
 from ..report.display import TaskTableCallback
@@ -18,15 +21,20 @@ from ..state.resuming import resume_exceptions
 from ..state.run_state import start_state
 from ..tasks import TaskMixture
 from ..tasks.fingerprint import fingerprint, function_names
+from ..tasks.names import check_baseline
+from .agents import Agents
 from .collecting import HostRollouts, Scorer
+from .contract import check_program_host
 from .distributed import Ranks
 from .logs import ExtraColumns
 from .method import build_guard, build_sampler, build_weighting, surplus_age
+from .programs import HostPrograms
 from .run import MixtureRun
 from .run_plan import Parts, RunPlan
 from .saving import Checkpoints
 from .settings import Settings
 from .task_sampler import TaskAwareSampler
+from .turns import Turns
 
 
 logger = logging.getLogger(__name__)
@@ -66,28 +74,42 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
         shuffle=trainer.shuffle_dataset,
     )
     prompts = CountedPrompts() if plan.trains_host_rows else IndexPrompts(sizes, args.seed, trainer.shuffle_dataset)
-    sampler = parts.sampler or build_sampler(settings, num_groups, ranks.size // math.gcd(ranks.size, generations))
+    multiple = ranks.size // math.gcd(ranks.size, generations)
+    sampler = parts.sampler or build_sampler(settings, num_groups, multiple)
     screen = Screen() if settings.task_table and trainer.accelerator.is_main_process else None
     reporter = RunReporter(
         mixture.names, mixture.num_rows(), settings.filters_groups, settings.max_empty_steps, screen
     )
+    agents = None if mixture.environments is None else Agents(trainer, mixture, ranks)
+    judge = build_judge(settings, mixture, args, parts)
     scorer = Scorer(
         mixture,
         ranks,
         reporter,
-        ends=frozenset([*trainer.eos_token_ids, trainer._tokenizer.pad_token_id]),
+        # Releases before 1.16 know one end alone.
+        ends=frozenset(
+            [
+                *getattr(trainer, "eos_token_ids", [trainer._tokenizer.eos_token_id]),
+                trainer._tokenizer.pad_token_id,
+            ]
+        ),
         masks_truncated=trainer.mask_truncated_completions,
+        **({} if agents is None else {"activity": agents.activity}),
     )
     rollouts = HostRollouts(
         mixture,
         ranks,
         scorer,
-        build_judge(settings, mixture, args, parts),
+        judge,
         store,
         columns,
-        # A whole round in one call is best for vLLM; `generate` holds its whole batch in memory.
-        groups_per_call=2**31 if trainer.use_vllm else num_groups,
+        # A whole round in one call is best for vLLM; `generate` holds its whole batch in memory, and every row of an
+        # environment one that is open.
+        groups_per_call=2**31 if trainer.use_vllm and agents is None else num_groups,
+        groups_of_task=_most_groups(mixture, generations),
+        multiple=multiple,
     )
+    programs = build_programs(trainer, settings, mixture, rollouts)
     updater = WeightUpdater(
         weighting=parts.weighting or build_weighting(settings, mixture.names),
         # A strategy of the user's own is bounded only by a guard of the user's own.
@@ -127,8 +149,10 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
             # Before a task was generated its groups are taken to be as long as they can be.
             unknown_tokens=generations * trainer.max_completion_length,
             seed=args.seed,
+            balances=programs.tasks.has_program if programs and settings.module_balance == "equal" else None,
         ),
         rollouts=rollouts,
+        programs=programs,
         source=rollouts if parts.rollout_source is None else parts.rollout_source(rollouts),
         store=store,
         scorer=scorer,
@@ -148,7 +172,9 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
             settings.allow_task_changes,
             plan.trains_host_rows,
         ),
-        baseline_accuracy=parts.baseline_accuracy,
+        baseline_accuracy=check_baseline(parts.baseline_accuracy, mixture.names),
+        turns=Turns(trainer, mixture, ranks, plan.parses_responses),
+        agents=agents,
     )
     rollouts.probing = run.probing
     run.attach(trainer)
@@ -158,6 +184,28 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
         trainer.add_callback(table)
         quieten(trainer.callback_handler.callbacks, table.shows)
     return run
+
+
+def build_programs(
+    trainer: Any, settings: Settings, mixture: TaskMixture, rollouts: HostRollouts
+) -> HostPrograms | None:
+    """What makes the rollouts of tasks with a program; `None` where no task has one."""
+    if all(task.program is None for task in mixture.tasks):
+        return None
+    check_program_host()
+    rollouts.programs = HostPrograms(
+        trainer,
+        mixture,
+        rollouts.ranks,
+        rollouts.scorer,
+        rollouts.judge,
+        rollouts.store,
+        rollouts.columns,
+        all_rollouts=settings.group_baseline == "rollouts",
+        max_calls=settings.max_program_calls,
+        timeout=settings.program_timeout,
+    )
+    return rollouts.programs
 
 
 def build_judge(settings: Settings, mixture: TaskMixture, args: Any, parts: Parts) -> Judge:
@@ -171,3 +219,11 @@ def build_judge(settings: Settings, mixture: TaskMixture, args: Any, parts: Part
         scale_rewards=args.scale_rewards,
         group_filter=parts.group_filter,
     )
+
+
+def _most_groups(mixture: TaskMixture, generations: int) -> NDArray[np.float64] | None:
+    """Groups of each task in a generate call, where the number of its environments is bounded."""
+    bounds = [task.max_environments for task in mixture.tasks]
+    if not any(bounds):
+        return None
+    return np.array([math.inf if bound is None else bound // generations for bound in bounds])

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,8 @@ class Scored(NamedTuple):
             Rows with a token in the loss.
         scores ([`Scores`]):
             What they earned.
+        activity (`numpy.ndarray` of `int`, shape `(N, 3)`):
+            Turns, tool calls and failed tool calls; shape `(N, 0)` where no task has tools.
     """
 
     task_ids: NDArray[np.int64]
@@ -44,6 +46,7 @@ class Scored(NamedTuple):
     tokens: NDArray[np.int64]
     in_loss: NDArray[np.bool_]
     scores: Scores
+    activity: NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +65,8 @@ class Scorer:
             Tokens that end a completion.
         masks_truncated (`bool`):
             Whether completions without an end stay out of the loss.
+        activity (`Callable`):
+            Turns, tool calls and failed tool calls of this rank's rows; nothing where no task has tools.
     """
 
     mixture: TaskMixture
@@ -69,6 +74,7 @@ class Scorer:
     reporter: Any
     ends: frozenset[int]
     masks_truncated: bool
+    activity: Callable[[Generation], list[tuple[int, ...]]] = lambda generation: [()] * len(generation.rows)
 
     def score(self, values: Any, rows: Sequence[TaskRow], generation: Generation) -> Scored:
         """
@@ -91,8 +97,10 @@ class Scorer:
         failures = self.mixture.failures.take()
         fatal = any(failure.fatal for failure in failures)
         local = [
-            [row.task_id, row.row, tokens, self._trains(fields), fatal, len(failures)]
-            for row, tokens, fields in zip(rows, generation.num_tokens, generation.rows, strict=True)
+            [row.task_id, row.row, tokens, self.trains(fields), fatal, len(failures), *done]
+            for row, tokens, fields, done in zip(
+                rows, generation.num_tokens, generation.rows, self.activity(generation), strict=True
+            )
         ]
         facts = self.ranks.gather(local).astype(np.int64)
         if facts[:, 4].any():
@@ -100,13 +108,22 @@ class Scorer:
         if facts[:, 5].any():
             self.reporter.failures(self.ranks.gather_objects(failures))
         scores = self.mixture.scoring.score(values.float().cpu().numpy(), facts[:, 0])
-        return Scored(facts[:, 0], facts[:, 1], facts[:, 2], facts[:, 3].astype(bool), scores)
+        return Scored(facts[:, 0], facts[:, 1], facts[:, 2], facts[:, 3].astype(bool), scores, facts[:, 6:])
 
-    def _trains(self, fields: dict[str, Any]) -> bool:
+    def trains(self, fields: dict[str, Any]) -> bool:
+        """Whether a row of these fields has a token in the loss."""
         ids, mask = fields["completion_ids"], fields.get("tool_mask")
-        if self.masks_truncated and ids[-1] not in self.ends:
+        if self.masks_truncated and (not ids or ids[-1] not in self.ends):
             return False
         return len(ids) > 0 if mask is None else any(mask)
+
+
+class ProgramSource(Protocol):
+    """Makes the rollouts of a mixture in which some tasks have a program."""
+
+    def beside(self, prompts: Prompts, episodes: int, size: int, plain: Callable[..., GroupFacts]) -> GroupFacts:
+        """The groups of `prompts`, at most `size` bundles of programs at a time; `plain` makes the others."""
+        ...
 
 
 @dataclass(eq=False)
@@ -129,8 +146,14 @@ class HostRollouts:
             What reward functions log.
         groups_per_call (`int`):
             Largest number of groups in one generate call.
+        groups_of_task (`numpy.ndarray` of shape `(K,)`, *optional*):
+            The same for each task; no limit by default.
+        multiple (`int`, *optional*, defaults to `1`):
+            Of what the number of groups in a call must be a multiple, so that every rank gets equally many rows.
         probing (`Callable`):
-            Opens a context in which the host stops when it has generated.
+            Opens a context in which the host stops when it has generated for the rows that it gets.
+        programs ([`ProgramSource`], *optional*):
+            Makes the rollouts of tasks with a program.
     """
 
     mixture: TaskMixture
@@ -140,10 +163,14 @@ class HostRollouts:
     store: RowStore
     columns: ExtraColumns
     groups_per_call: int
-    probing: Callable[[], AbstractContextManager[None]] = nullcontext
+    groups_of_task: NDArray[np.float64] | None = None
+    multiple: int = 1
+    probing: Callable[[Any], AbstractContextManager[Any]] = nullcontext
+    programs: ProgramSource | None = None
     _host: Any = None
     _given: list[TaskRow] | None = None
     _generation: int = 0
+    _activity: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = field(default_factory=list)
 
     def begin(self, host: GRPOTrainer, generation: int, given: list[TaskRow] | None) -> None:
         """
@@ -158,16 +185,24 @@ class HostRollouts:
                 This rank's rows where the host's loader chose them.
         """
         self._host, self._generation, self._given = host, generation, given
+        self._activity = []
+
+    def activity(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Task, and turns, tool calls and failed tool calls, of everything generated since `begin`."""
+        task_ids, activity = zip(*self._activity, strict=True) if self._activity else ([], [])
+        none = np.zeros((0, 3), dtype=np.int64)
+        return np.concatenate([none[:, 0], *task_ids]), np.concatenate([none, *activity])
 
     def produce(self, prompts: Prompts, episodes: int, rng: np.random.Generator) -> GroupFacts:
         """See [`RolloutSource`]."""
-        size = self.groups_per_call
-        return GroupFacts.join(
-            [
-                self._call(prompts.task[start : start + size], prompts.row[start : start + size], start, episodes)
-                for start in range(0, len(prompts.task), size)
-            ]
-        )
+        if self.programs is not None:
+            return self.programs.beside(prompts, episodes, self.groups_per_call, self._plain)
+        return self._plain(prompts.task, prompts.row, episodes)
+
+    def _plain(self, task: NDArray[np.int64], row: NDArray[np.int64], episodes: int) -> GroupFacts:
+        """One group of each prompt, in order."""
+        calls = split_calls(task, self.groups_per_call, self.groups_of_task, self.multiple)
+        return GroupFacts.join([self._call(task[first:end], row[first:end], first, episodes) for first, end in calls])
 
     def _call(
         self, task: NDArray[np.int64], prompt: NDArray[np.int64], first_bundle: int, episodes: int
@@ -178,13 +213,15 @@ class HostRollouts:
         rows = [
             row._replace(columns={**row.columns, **extra}) for row, extra in zip(rows, generation.extra, strict=True)
         ]
-        host_rows = [row.for_host() for row in rows]
+        host_rows = self.mixture.host_rows(rows)
         self.mixture.bind(rows)
         values = self._host._calculate_rewards(
             host_rows, generation.prompts, generation.column("completions"), generation.column("completion_ids")
         )
         logged = self.columns.take()
         scored = self.scorer.score(values, rows, generation)
+        if scored.activity.shape[1]:
+            self._activity.append((scored.task_ids, scored.activity))
         first = self.store.add(
             [
                 Row(
@@ -225,9 +262,40 @@ class HostRollouts:
         )
 
     def _generate(self, rows: list[TaskRow]) -> Generation:
-        with self.probing():
+        with self.probing(rows):
             try:
-                self._host._generate_and_score_completions([row.for_host() for row in rows])
+                self._host._generate_and_score_completions(self.mixture.host_rows(rows))
             except Generated as stopped:
                 return stopped.generation
         raise AssertionError("the host prepared rows without generating")
+
+
+def split_calls(
+    task: NDArray[np.int64], most: int, most_of_task: NDArray[np.float64] | None, multiple: int
+) -> list[tuple[int, int]]:
+    """
+    Cuts the groups of a round into generate calls.
+
+    Args:
+        task (`numpy.ndarray` of shape `(N,)`):
+            Task of each group.
+        most (`int`):
+            Most groups of a call.
+        most_of_task (`numpy.ndarray` of shape `(K,)`, *optional*):
+            Most groups of each task in a call.
+        multiple (`int`):
+            Of what each call but the last is a multiple.
+
+    Returns:
+        `list[tuple[int, int]]`: first group of each call, and the one after its last.
+    """
+    if most_of_task is None:
+        return [(first, min(first + most, len(task))) for first in range(0, len(task), most)]
+    starts, counts = [0], np.zeros(len(most_of_task), dtype=np.int64)
+    for start in range(0, len(task), multiple):
+        block = np.bincount(task[start : start + multiple], minlength=len(counts))
+        if start > starts[-1] and ((counts + block).sum() > most or (counts + block > most_of_task).any()):
+            starts.append(start)
+            counts = np.zeros_like(counts)
+        counts = counts + block
+    return list(zip(starts, [*starts[1:], len(task)], strict=True)) if len(task) else []

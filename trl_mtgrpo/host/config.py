@@ -11,6 +11,8 @@ from ..weighting.optimizers import WeightOptimizer
 from .rules import (
     RULES,
     AbsentImprovement,
+    BalanceName,
+    BaselineName,
     FilterName,
     ImprovementReduction,
     ImprovementSource,
@@ -164,6 +166,22 @@ class MultiTaskGRPOConfig(GRPOConfig):
             Seconds that one call of a reward function may take. No limit when left at `None`. Set it when a reward
             runs code or parses text that may never end.
 
+        > Programs
+
+        group_baseline (`str`, *optional*, defaults to `"members"`):
+            What a call of a program is compared with: `"members"` (the rollouts that made this call too) or
+            `"rollouts"` (all rollouts of the prompt, those that never came so far included). Set it when coming so
+            far is itself what later calls should be credited with.
+        module_balance (`str`, *optional*, defaults to `"produced"`):
+            How many groups of each module of a program train: `"produced"`, as they come, or `"equal"` numbers as far
+            as there are some of each. Set it when one module is called much more often than another.
+        max_program_calls (`int`, *optional*, defaults to `16`):
+            Most calls of the model in one rollout of a program. One that asks for more ends as a failure. Raise it
+            for programs that loop longer.
+        program_timeout (`float`, *optional*):
+            Seconds that a program may spend between two calls of the model, in its tools. A rollout that takes longer
+            ends as a failure. No limit when left at `None`. Set it when a tool may block, which every rank waits for.
+
         > Resuming
 
         allow_task_changes (`bool`, *optional*, defaults to `False`):
@@ -279,6 +297,19 @@ class MultiTaskGRPOConfig(GRPOConfig):
     )
     reward_timeout: float | None = field(
         default=None, metadata={"help": "Seconds that one call of a reward function may take."}
+    )
+
+    group_baseline: BaselineName = field(
+        default="members", metadata={"help": "What a call of a program is compared with."}
+    )
+    module_balance: BalanceName = field(
+        default="produced", metadata={"help": "How many groups of each module of a program train."}
+    )
+    max_program_calls: int = field(
+        default=16, metadata={"help": "Most calls of the model in one rollout of a program."}
+    )
+    program_timeout: float | None = field(
+        default=None, metadata={"help": "Seconds that a program may spend between two calls of the model."}
     )
 
     allow_task_changes: bool = field(

@@ -31,19 +31,31 @@ HOOKS: dict[str, tuple[str, ...]] = {
 # Leading parameters of methods that may grow further ones.
 LEADING: dict[str, tuple[str, ...]] = {
     "_get_per_token_logps_and_entropies": ("model", "input_ids", "attention_mask", "logits_to_keep", "batch_size"),
+    "_generate_single_turn": ("prompt_ids", "images", "multimodal_fields"),
+    "_tool_call_loop": ("prompts", "prompt_ids", "completion_ids", "completions"),
     "log": ("logs",),
     "_determine_best_metric": ("metrics", "trial"),
     "_run_epoch": ("model", "epoch"),
 }
 
+# The same for tasks with programs.
+OF_PROGRAMS: dict[str, tuple[str, ...]] = {
+    "_tokenize_prompts": ("prompts",),
+    "_generate_single_turn": ("prompt_ids", "images", "multimodal_fields", "num_generations"),
+}
 
 # Attributes of a built trainer that are read or set.
 ATTRIBUTES: tuple[str, ...] = (
     *("num_generations", "num_generations_eval", "num_iterations", "shuffle_dataset", "max_completion_length"),
     *("epsilon_low", "epsilon_high", "importance_sampling_level", "use_vllm", "mask_truncated_completions"),
-    *("reward_funcs", "reward_func_names", "reward_weights", "reward_processing_classes", "eos_token_ids"),
-    *("_step", "_buffered_inputs", "_metrics", "_logs", "_pending_extra_logs", "_tokenizer", "environments"),
+    *("reward_funcs", "reward_func_names", "reward_weights", "reward_processing_classes"),
+    *("_step", "_buffered_inputs", "_metrics", "_logs", "_pending_extra_logs", "_tokenizer", "environment_factories"),
 )
+
+# Attributes of a built trainer with environments.
+OF_ENVIRONMENTS: tuple[str, ...] = ("_env_tools", "_environment_pool")
+# Those that it makes for each batch, with one entry per row.
+OF_ROWS: tuple[str, ...] = ("environments", "_batch_environments", "_sync_tool_dicts", "_async_tool_dicts")
 
 # Elements of what `_generate` returns, in order.
 GENERATION_FIELDS: tuple[str, ...] = (
@@ -85,6 +97,25 @@ def check_host(host: type = GRPOTrainer) -> None:
             raise HostContractError(f"`{host.__name__}.{name}` must take {expected}, got {takes} {_advice()}")
 
 
+def check_program_host(host: type = GRPOTrainer) -> None:
+    """
+    Checks the methods that programs are generated with.
+
+    Args:
+        host (`type`, *optional*, defaults to [`~trl.GRPOTrainer`]):
+            The class to check.
+
+    Raises:
+        HostContractError: naming the method, both signatures and the TRL versions that work.
+    """
+    for name, expected in OF_PROGRAMS.items():
+        method = getattr(host, name, None)
+        found = None if method is None else tuple(inspect.signature(method).parameters)[1:]
+        if found is None or found[: len(expected)] != expected:
+            takes = "no such method" if found is None else found
+            raise HostContractError(f"`{host.__name__}.{name}` must take {expected}, got {takes} {_advice()}")
+
+
 def check_trainer(trainer: Any) -> None:
     """
     Checks that a built trainer has the attributes that this library reads.
@@ -96,10 +127,34 @@ def check_trainer(trainer: Any) -> None:
     Raises:
         HostContractError: naming what is missing.
     """
-    missing = [name for name in ATTRIBUTES if not hasattr(trainer, name)]
+    agentic = getattr(trainer, "environment_factories", None) is not None
+    missing = [name for name in (*ATTRIBUTES, *(OF_ENVIRONMENTS if agentic else ())) if not hasattr(trainer, name)]
     missing += [f"_logs[{name!r}]" for name in LOGS if name not in getattr(trainer, "_logs", {})]
     if missing:
         raise HostContractError(f"`GRPOTrainer` must have the attributes {missing}, got none of them {_advice()}")
+
+
+def check_tool_rows(trainer: Any, num_rows: int) -> None:
+    """
+    Checks what a trainer with environments keeps for the rows that it generates for.
+
+    Args:
+        trainer ([`~trl.GRPOTrainer`]):
+            The trainer, while it generates.
+        num_rows (`int`):
+            Rows that it generates for.
+
+    Raises:
+        HostContractError: when something is missing or has another number of rows.
+    """
+    for name in OF_ROWS:
+        values = getattr(trainer, name, None)
+        if not isinstance(values, list) or len(values) != num_rows:
+            found = f"{len(values)} entries" if isinstance(values, list) else type(values).__name__
+            raise HostContractError(
+                f"`GRPOTrainer.{name}` must have one entry per row while tools are called, got {found} for {num_rows} "
+                f"rows {_advice()}"
+            )
 
 
 def check_generation(output: Any, num_prompts: int) -> None:

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from trl import GRPOTrainer
 
+from ..report.metrics import episode_metrics
 from ..tasks import TaskMixture
 from ..tasks.rows import KEY
 from ..weighting.signals import summarize_accuracy, task_means
@@ -43,6 +44,7 @@ class TaskEvaluation:
             scored._replace(
                 task_ids=scored.task_ids[:take],
                 tokens=scored.tokens[:take],
+                activity=scored.activity[:take],
                 scores=type(scored.scores)(*(column[:take] for column in scored.scores)),
             )
         )
@@ -57,9 +59,10 @@ class TaskEvaluation:
 
         Returns:
             `dict[str, float]`: `tasks/<name>/{accuracy,reward,completion_length,completions}` for every task with
-            rows, where they are known, and over the tasks `worst_task_accuracy`, `average_accuracy`,
-            `task_accuracy_spread` and `relative_change`. Where a task with rows has no known accuracy there is no
-            worst task and no average: what is not known may be the worst.
+            rows, where they are known; where tasks have tools also `tasks/<name>/{turns,tool_calls,tool_failures}`;
+            and over the tasks `worst_task_accuracy`, `average_accuracy`, `task_accuracy_spread` and
+            `relative_change`. Where a task with rows has no known accuracy there is no worst task and no average: what
+            is not known may be the worst.
         """
         if not self._scored:
             return {}
@@ -77,6 +80,9 @@ class TaskEvaluation:
                 measured = {"accuracy": accuracy[k], "reward": reward[k], "completion_length": length[k]}
                 metrics |= {f"tasks/{name}/{key}": float(v) for key, v in measured.items() if not np.isnan(v)}
                 metrics[f"tasks/{name}/completions"] = float(counts[k])
+        activity = np.concatenate([scored.activity for scored in self._scored])
+        if activity.shape[1]:
+            metrics |= episode_metrics(self.names, task_ids, activity)
         return metrics | summarize_accuracy(self._by_name(accuracy, counts), baseline)
 
     @property

@@ -34,6 +34,12 @@ class PlainRun:
     def generate(self, host: GRPOTrainer, prompts: list[Any]) -> tuple[Any, ...]:
         return host._generate(prompts)
 
+    def single_turn(self, host: GRPOTrainer, *args: Any, **kwargs: Any) -> Any:
+        return host._generate_single_turn(*args, **kwargs)
+
+    def tool_turns(self, host: GRPOTrainer, *args: Any) -> Any:
+        return host._tool_call_loop(*args)
+
     def rewards(self, host: GRPOTrainer, *arguments: Any) -> torch.Tensor:
         return host._calculate_rewards(*arguments)
 

@@ -1,6 +1,7 @@
 """From chosen groups to what the host's hooks answer while it prepares them for its loss."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -58,13 +59,17 @@ def loss_rows(batch: CollectedBatch, mixture: TaskMixture, store: RowStore, rank
     groups = batch.groups
     num_groups, size = groups.place.shape[:2]
     filler = filler_rows(batch)
-    # Rows that fill the shape are unscored, so that they have no part in the host's baselines and no advantage.
+    # Rows that fill the shape are unscored, so that they have no part in the host's baselines and no advantage. What
+    # members that do not exist have is said by their group.
     values = mixture.scoring.host_values(
         groups.parts.reshape(num_groups * size, -1), groups.task.repeat(size), groups.reward.reshape(-1)
     )
-    values[filler.ravel()] = np.nan
+    values[batch.is_filler.repeat(size)] = np.nan
     rows = ranks.exchange(_existing(groups), store)
     outside = np.array(ranks.local(filler.ravel().tolist()), dtype=bool)
+    nobody = ranks.local((groups.place[:, :, 1] == NOWHERE).ravel().tolist())
+    # In the completions table a row that nobody wrote has no columns of its own.
+    rows = [replace(row, logged={}) if no else row for row, no in zip(rows, nobody, strict=True)]
     door = Replay(
         output=write_generation(_fields(rows, outside)),
         values=torch.tensor(values, dtype=torch.float32, device=ranks.accelerator.device),
@@ -73,10 +78,20 @@ def loss_rows(batch: CollectedBatch, mixture: TaskMixture, store: RowStore, rank
 
 
 def _existing(groups: GroupFacts) -> NDArray[np.int64]:
-    """The place of each member, or that of its group's first one where there is none, shape `(B*G, 2)`."""
-    missing = groups.place[:, :, 1] == NOWHERE
-    place = np.where(missing[:, :, None], groups.place[:, :1], groups.place)
-    return place.reshape(-1, 2)
+    """
+    The place of each member, shape `(B*G, 2)`. For one that does not exist: of its group's first member; of a group
+    without any, the batch's first.
+    """
+    exists = groups.place[:, :, 1] != NOWHERE
+    if not exists.any():
+        raise RuntimeError(
+            "The batch must hold a completion to train on, got none: the programs ended before they called the model. "
+            "Look at what they raise (metric `tasks/<name>/failed_rollouts`)."
+        )
+    everyones = groups.place[exists][0]
+    first = groups.place[np.arange(len(groups)), exists.argmax(axis=1)]  # (B, 2)
+    first = np.where(exists.any(axis=1)[:, None], first, everyones)
+    return np.where(exists[:, :, None], groups.place, first[:, None]).reshape(-1, 2)
 
 
 def _fields(rows: Sequence[Row], outside: NDArray[np.bool_]) -> list[dict[str, object]]:

@@ -16,6 +16,8 @@ ImprovementReduction: TypeAlias = Literal["sum", "mean"]
 AbsentImprovement: TypeAlias = Literal["neutral", "zero"]
 FilterName: TypeAlias = Literal["mixed_correctness", "reward_variance", "none"]
 OnRewardError: TypeAlias = Literal["raise", "drop"]
+BaselineName: TypeAlias = Literal["members", "rollouts"]
+BalanceName: TypeAlias = Literal["produced", "equal"]
 
 
 class Rule(NamedTuple):
@@ -112,6 +114,10 @@ RULES: dict[str, Rule] = {
     "max_empty_steps": _whole(1),
     "reward_on_error": _one_of(OnRewardError),
     "reward_timeout": _number("above 0", lambda v: v > 0),
+    "group_baseline": _one_of(BaselineName),
+    "module_balance": _one_of(BalanceName),
+    "max_program_calls": _whole(1),
+    "program_timeout": _number("above 0", lambda v: v > 0),
     "allow_task_changes": _SWITCH,
     "task_table": _SWITCH,
 }

@@ -3,8 +3,8 @@ What the trainer's hooks do with tasks. One generation batch goes one way: colle
 optimizer step) -> measure -> update.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,14 @@ from trl import GRPOTrainer
 from ..improvement.loss_inputs import ClipRange, add_behaviour_policy, record_forward
 from ..improvement.measure import MeasuredChange, measure_change
 from ..improvement.weight_updates import TrainedBatch, WeightUpdater, mark_rows
-from ..report.metrics import averaged, batch_metrics, leave_out_unmeasured, update_metrics
+from ..report.metrics import averaged, batch_metrics, episode_metrics, leave_out_unmeasured, update_metrics
 from ..report.model_card import extend_model_card, multi_task_section
 from ..report.reporting import RunReporter
 from ..rollouts import BatchLoop, CollectedBatch, RolloutSource, RowStore
 from ..state.run_state import MultiTaskState
 from ..tasks import TaskMixture
 from ..tasks.rows import KEY, TaskRow
+from .agents import Agents
 from .behaviour import keep_surplus
 from .collecting import HostRollouts, Scorer
 from .contract import check_loss_inputs
@@ -33,9 +34,12 @@ from .doors import Door, Live, Probe
 from .evaluation import ScoredDoor, TaskEvaluation
 from .logs import ExtraColumns
 from .plain import PlainRun
+from .program_evaluation import evaluate_rows
+from .programs import HostPrograms
 from .replay import filler_rows, loss_rows
 from .saving import Checkpoints
 from .settings import Settings
+from .turns import Turns
 
 
 @dataclass(eq=False, kw_only=True)
@@ -54,6 +58,8 @@ class MixtureRun(PlainRun):
             Collects batches.
         rollouts ([`HostRollouts`]):
             Generates through the host.
+        programs ([`HostPrograms`], *optional*):
+            The same for tasks with a program; `None` without any.
         source ([`RolloutSource`]):
             What the loop asks for rollouts: `rollouts`, or what a user put around it.
         store ([`RowStore`]):
@@ -74,6 +80,10 @@ class MixtureRun(PlainRun):
             What the run remembers.
         checkpoints ([`Checkpoints`]):
             Writes and reads it.
+        turns ([`Turns`]):
+            Bounds the model's turns.
+        agents ([`Agents`], *optional*):
+            Looks after environments; `None` where no task has tools.
         baseline_accuracy (`dict[str, float]`, *optional*):
             Accuracy by task name for the relative change reported by evaluations.
     """
@@ -83,6 +93,7 @@ class MixtureRun(PlainRun):
     ranks: Ranks
     loop: BatchLoop
     rollouts: HostRollouts
+    programs: HostPrograms | None
     source: RolloutSource
     store: RowStore
     scorer: Scorer
@@ -93,6 +104,8 @@ class MixtureRun(PlainRun):
     sampler: Any
     state: MultiTaskState
     checkpoints: Checkpoints
+    turns: Turns
+    agents: Agents | None = None
     baseline_accuracy: Mapping[str, float] | None = None
     trainer: Any = None
     _door: Door = field(default_factory=Live)
@@ -122,6 +135,8 @@ class MixtureRun(PlainRun):
         weights = self.weights
         chosen_by_host = [row[KEY] for row in inputs] if self.sampler is None else None
         self.rollouts.begin(host, self.state.generation, chosen_by_host)
+        if self.programs is not None:
+            self.programs.begin(host, self.state.generation, self.state.programs)
         limit = getattr(self.loop.sampler, "group_limit", None)
         self.reporter.open(self.trainer.state.global_step + 1, limit)
         batch, state = self.loop.collect(
@@ -129,7 +144,14 @@ class MixtureRun(PlainRun):
         )
         average = state.reward_average.update(batch.accuracy, ~np.isnan(batch.accuracy), self.settings.task_reward_ema)
         self.state = replace(state, reward_average=average)
-        self.record(batch_metrics(self.mixture.names, batch, weights, state.stalls.stalled))
+        metrics = batch_metrics(self.mixture.names, batch, weights, state.stalls.stalled)
+        metrics |= self.reporter.take_dropped()
+        if self.agents is not None:
+            metrics |= episode_metrics(self.mixture.names, *self.rollouts.activity())
+        if self.programs is not None:
+            self.state = replace(self.state, programs=self.programs.remember(state.programs))
+            metrics |= self.programs.metrics(batch)
+        self.record(metrics)
         for unit, ledger in (("groups", state.groups), ("tokens", state.tokens)):  # totals, never averaged
             self.metrics[f"sampling/total_generated_{unit}"] = [float(ledger.generated.sum())]
         self.reporter.batch(batch, state)
@@ -147,8 +169,10 @@ class MixtureRun(PlainRun):
             self.trainer._tokenizer.pad_token_id,
         )
         self.state = replace(self.state, carried=surplus)
-        with self.columns.of(chosen.rows), self._answering(chosen.door):
-            inputs = host._generate_and_score_completions([{"prompt": row.prompt} for row in chosen.rows])
+        rows = [{"prompt": row.prompt, **self.mixture.routing(row.task_id)} for row in chosen.rows]
+        resting = nullcontext() if self.mixture.environments is None else self.mixture.environments.closed()
+        with self.columns.of(chosen.rows), self._answering(chosen.door), resting:
+            inputs = host._generate_and_score_completions(rows)
         check_loss_inputs(inputs, len(chosen.rows))
         add_behaviour_policy(inputs, [row.behaviour for row in chosen.rows], self.clip)
         mark_rows(inputs, batch, filler_rows(batch), self.ranks, self.settings.improvement_groups)
@@ -156,8 +180,13 @@ class MixtureRun(PlainRun):
 
     def _prepare_evaluation(self, host: GRPOTrainer, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         rows = [row[KEY] if isinstance(row.get(KEY), TaskRow) else self.mixture.evaluation_row(row) for row in inputs]
-        with self.columns.of_evaluation(rows):
-            return host._generate_and_score_completions([row.for_host() for row in rows])
+        host_rows = self.mixture.host_rows(rows)
+        if self.programs is not None:
+            door = evaluate_rows(self.programs, host, rows, self._door)
+            with self.columns.of_evaluation(rows), self._answering(door):
+                return host._generate_and_score_completions(host_rows)
+        with self.columns.of_evaluation(rows), self.turns.of(rows):
+            return host._generate_and_score_completions(host_rows)
 
     @contextmanager
     def _answering(self, door: Door) -> Iterator[None]:
@@ -169,13 +198,21 @@ class MixtureRun(PlainRun):
             self._door = before
 
     @contextmanager
-    def probing(self) -> Iterator[None]:
-        """While it lasts the host stops when it has generated."""
-        with self._answering(Probe()):
+    def probing(self, rows: Sequence[TaskRow]) -> Iterator[None]:
+        """While it lasts the host stops when it has generated for `rows`."""
+        with self._answering(Probe()), self.turns.of(rows):
             yield
 
     def generate(self, host: GRPOTrainer, prompts: list[Any]) -> tuple[Any, ...]:
+        if self.agents is not None:
+            self.agents.check_resets()
         return self._door.generate(host, prompts)
+
+    def single_turn(self, host: GRPOTrainer, *args: Any, **kwargs: Any) -> Any:
+        return self.turns.single(host, *args, **kwargs)
+
+    def tool_turns(self, host: GRPOTrainer, *args: Any) -> Any:
+        return self.turns.loop(host, *args)
 
     def rewards(self, host: GRPOTrainer, *arguments: Any) -> torch.Tensor:
         return self._door.rewards(host, *arguments)
@@ -262,7 +299,11 @@ class MixtureRun(PlainRun):
         found = self.checkpoints.find(checkpoint)
         if found is not None:
             self.trainer._metrics["train"].clear()
-        return host.train(found, *args, **kwargs)
+        try:
+            return host.train(found, *args, **kwargs)
+        finally:
+            if self.agents is not None:
+                self.agents.close()
 
     def save(self, host: GRPOTrainer, model: Any, trial: Any) -> None:
         output_dir, step = self.trainer._get_output_dir(trial=trial), self.trainer.state.global_step
@@ -310,9 +351,16 @@ class MixtureRun(PlainRun):
     def evaluate(self, host: GRPOTrainer, dataloader: Any, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         self.mixture.check_evaluation(dataloader.dataset)
         evaluation = TaskEvaluation(self.mixture.names, dataloader.dataset, self.trainer.num_generations_eval)
+        if self.programs is not None:
+            self.programs.begin(host, self.state.generation, self.state.programs)
         with self._answering(ScoredDoor(self.scorer, self.mixture, evaluation)):
             output = host.evaluation_loop(dataloader, *args, **kwargs)
+        if self.agents is not None and not self.trainer.is_in_train:
+            self.agents.close()
         self.record(evaluation.metrics(self.baseline_accuracy))
+        if self.programs is not None:
+            self.record(self.programs.evaluated())
+        self.record(self.reporter.take_dropped())
         # The host logs under `eval_`, whatever the prefix, and nothing at all after a prediction.
         prefix = kwargs.get("metric_key_prefix", "eval")
         measured = averaged(self.metrics)

@@ -12,8 +12,10 @@ from trl import GRPOConfig
 from ..rollouts import GroupFilter, PromptSource, RolloutSource
 from ..rollouts.loop import BatchSampler
 from ..tasks import Task, TaskMixture
+from ..tasks.names import check_baseline
 from ..tasks.prompts import visible_columns
 from ..weighting import PlateauGuard, TaskWeighting
+from .agent_checks import check_agents, check_host_options, reads_responses
 from .config import MultiTaskGRPOConfig
 from .schedule import Schedule, check_boundaries
 from .settings import Settings, chosen, resolve
@@ -62,12 +64,15 @@ class RunPlan:
             Whether the host's loader chooses the prompts: one task, nothing filtered.
         host_arguments (`dict`):
             Arguments of the host's constructor.
+        parses_responses (`bool`, *optional*, defaults to `False`):
+            Whether the user's tokenizer came with a way to read completions.
     """
 
     settings: Settings
     mixture: TaskMixture | None
     trains_host_rows: bool
     host_arguments: dict[str, Any]
+    parses_responses: bool = False
 
 
 def plan_run(
@@ -108,6 +113,10 @@ def plan_run(
         ValueError: for arguments that do not fit together.
     """
     args = _default_args(model) if args is None else args
+    factories = host_options.get("environment_factory")
+    routed = isinstance(factories, Mapping) and "task" in (getattr(train_dataset, "column_names", None) or ())
+    if tasks is None and reward_funcs is None and routed:
+        reward_funcs = {}  # every environment gives its reward
     has_tasks = tasks is not None or isinstance(reward_funcs, Mapping)
     settings = resolve(args, has_tasks=has_tasks, own=parts.of_method)
     given = {"reward_funcs": reward_funcs, "train_dataset": train_dataset, "eval_dataset": eval_dataset}
@@ -115,6 +124,8 @@ def plan_run(
     acts = [name for name in chosen(args) if name != "method"] + parts.given
     if not has_tasks and settings.trains_everything and not acts:
         return RunPlan(settings, None, True, arguments)
+    if has_tasks:
+        check_host_options(host_options, by_name=tasks is None)
     if tasks is not None:
         _refuse_with_tasks(given)
         mixture = TaskMixture(tasks, on_error=settings.reward_on_error, timeout=settings.reward_timeout)
@@ -123,12 +134,16 @@ def plan_run(
             train_dataset,
             reward_funcs,
             eval_dataset,
+            tools=host_options.get("tools"),
+            environment_factory=factories,
             on_error=settings.reward_on_error,
             timeout=settings.reward_timeout,
         )
     else:
         mixture = _single_task(args, settings, given, acts or [f"method={settings.method!r}"], host_options)
-    _refuse_unsupported(mixture, host_options)
+    check_baseline(parts.baseline_accuracy, mixture.names)
+    _refuse_images(mixture)
+    check_agents(mixture, args, host_options)
     if has_tasks and args.reward_weights is not None:
         raise ValueError(
             f"`reward_weights` must be left out when tasks are given, got {args.reward_weights}. Set "
@@ -136,7 +151,10 @@ def plan_run(
         )
     mixture.check_signatures(may_add_columns=host_options.get("rollout_func") is not None)
     _check_updates(args, settings)
-    own_rows = mixture.num_tasks == 1 and settings.trains_everything
+    # The host's loader cannot spread a batch over several generate calls, and how many groups a program's bundle
+    # brings is known only when it has run.
+    alone = all(task.max_environments is None and task.program is None for task in mixture.tasks)
+    own_rows = mixture.num_tasks == 1 and settings.trains_everything and alone
     num_groups = args.generation_batch_size // args.num_generations
     check_boundaries(args, Schedule.of(args, max(int(mixture.num_rows().sum()) // num_groups, 1)))
     _warn_of_weight_transfers(args, settings)
@@ -145,7 +163,12 @@ def plan_run(
         arguments["eval_dataset"] = mixture.host_dataset("eval")
     if host_options.get("reward_processing_classes") is not None:
         arguments["reward_processing_classes"] = mixture.processing_classes(host_options["reward_processing_classes"])
-    return RunPlan(settings, mixture, own_rows, arguments)
+    if has_tasks:
+        arguments.pop("tools", None)
+        arguments.pop("environment_factory", None)
+    if mixture.environments is not None:
+        arguments["environment_factory"] = mixture.environments.factories
+    return RunPlan(settings, mixture, own_rows, arguments, reads_responses(host_options.get("processing_class")))
 
 
 def _default_args(model: "str | PreTrainedModel") -> MultiTaskGRPOConfig:
@@ -191,14 +214,7 @@ def _refuse_with_tasks(given: Mapping[str, Any]) -> None:
             )
 
 
-def _refuse_unsupported(mixture: TaskMixture, host_options: Mapping[str, Any]) -> None:
-    for name in ("environment_factory", "tools"):
-        if host_options.get(name):
-            raise ValueError(
-                f"`{name}` must be left out of multi-task training, got {host_options[name]!r}. Tools and "
-                "environments are supported for a plain dataset only; run the environment inside a `rollout_func` "
-                "instead."
-            )
+def _refuse_images(mixture: TaskMixture) -> None:
     for task in mixture.tasks:
         shown = {column for dataset in task.splits.values() for column in visible_columns(dataset)}
         for column in ("image", "images"):

@@ -11,6 +11,8 @@ from ..weighting.optimizers import WeightOptimizer
 from .config import OWN_FIELDS, MultiTaskGRPOConfig, check_settings
 from .rules import (
     AbsentImprovement,
+    BalanceName,
+    BaselineName,
     FilterName,
     ImprovementReduction,
     ImprovementSource,
@@ -87,6 +89,9 @@ STRATEGY_PARAMETERS = {
     "absent_improvement": "absent_improvement",
 }
 
+# Settings of tasks with programs.
+OF_PROGRAMS = ("group_baseline", "module_balance", "max_program_calls", "program_timeout")
+
 # Settings that are without effect where the user gives this part to the trainer.
 REPLACED_BY = {
     "weighting": ("task_weighting", "fixed_task_weights", "plateau_guard", *STRATEGY_PARAMETERS),
@@ -150,6 +155,10 @@ class Settings:
     max_empty_steps: int
     reward_on_error: OnRewardError
     reward_timeout: float | None
+    group_baseline: BaselineName
+    module_balance: BalanceName
+    max_program_calls: int
+    program_timeout: float | None
     allow_task_changes: bool
     task_table: bool
     epsilon_high: float
@@ -303,7 +312,14 @@ def without_effect(args: GRPOConfig, settings: Settings) -> tuple[str, ...]:
     Returns:
         `tuple[str, ...]`
     """
-    used = {*settings.described(), "max_empty_steps", "reward_on_error", "reward_timeout", "allow_task_changes"}
+    used = {
+        *settings.described(),
+        *OF_PROGRAMS,
+        "max_empty_steps",
+        "reward_on_error",
+        "reward_timeout",
+        "allow_task_changes",
+    }
     return tuple(name for name in chosen(args) if name not in used)
 
 

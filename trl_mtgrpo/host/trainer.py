@@ -169,6 +169,14 @@ class MultiTaskGRPOTrainer(GRPOTrainer):
     def _generate(self, prompts: list[Any]) -> tuple[Any, ...]:
         return self._run.generate(self._host, prompts)
 
+    def _generate_single_turn(
+        self, prompt_ids: list[Any], images: Any, multimodal_fields: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        return self._run.single_turn(self._host, prompt_ids, images, multimodal_fields, *args, **kwargs)
+
+    def _tool_call_loop(self, prompts: list[Any], prompt_ids: list[Any], completion_ids: list[Any], *args: Any) -> Any:
+        return self._run.tool_turns(self._host, prompts, prompt_ids, completion_ids, *args)
+
     def _calculate_rewards(
         self,
         inputs: list[dict[str, Any]],

@@ -197,7 +197,7 @@ def format_comparison(outline: RunOutline, results: Mapping[str, SimulationResul
                 f"{np.abs(shares.mean(axis=0) - outline.weights.mean(axis=0)).sum():.2f}",
             ]
         )
-    return _table(header, rows)
+    return text_table(header, rows)
 
 
 def format_tasks(outline: RunOutline, result: SimulationResult) -> str:
@@ -240,10 +240,22 @@ def format_tasks(outline: RunOutline, result: SimulationResult) -> str:
         for k, name in enumerate(outline.names)
     ]
     rows.append(["all tasks", "", "", *(f"{column.sum():,.0f}" for column in columns)])
-    return _table(header, rows)
+    return text_table(header, rows)
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """
+    A table of plain text: the first column to the left, numbers to the right.
+
+    Args:
+        header (`Sequence[str]`):
+            Names of the columns.
+        rows (`Sequence[Sequence[str]]`):
+            As many cells each.
+
+    Returns:
+        `str`: lines without an end.
+    """
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     lines = [
         "  ".join(

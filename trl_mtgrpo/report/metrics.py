@@ -66,6 +66,29 @@ def batch_metrics(
     }
 
 
+def episode_metrics(names: tuple[str, ...], task_ids: NDArray[np.int64], activity: NDArray[np.int64]) -> Metrics:
+    """
+    What was done in the episodes of a batch or of an evaluation, per task and on average.
+
+    Args:
+        names (`tuple[str, ...]`):
+            Task names in order.
+        task_ids (`numpy.ndarray`):
+            Task of each episode, shape `(N,)`.
+        activity (`numpy.ndarray`):
+            Turns, tool calls and failed tool calls of each, shape `(N, 3)`.
+
+    Returns:
+        `dict[str, float]`: `tasks/<name>/{turns,tool_calls,tool_failures}` of every task with episodes.
+    """
+    return {
+        f"tasks/{name}/{column}": float(values[task_ids == k].mean())
+        for k, name in enumerate(names)
+        for column, values in zip(("turns", "tool_calls", "tool_failures"), activity.T, strict=True)
+        if (task_ids == k).any()
+    }
+
+
 def update_metrics(
     names: tuple[str, ...],
     improvements: NDArray[np.float64],

@@ -60,6 +60,7 @@ class RunReporter:
     clock: Callable[[], float] = time.monotonic
     _said: set[str] = field(default_factory=set)
     _failed: dict[str, str] = field(default_factory=dict)
+    _dropped: int = 0
     _is_first: bool = True
     _opened: float | None = None
     _step: int = 0
@@ -172,10 +173,16 @@ class RunReporter:
         )
 
     def failures(self, failures: Sequence[RewardFailure]) -> None:
-        """Names reward functions whose rows were dropped."""
+        """Names reward functions whose rows were dropped, and counts those."""
         for failure in failures:
+            self._dropped += len(failure.rows)
             self._failed.setdefault(failure.task, failure.message)
             self._warn(f"{failure.task} {failure.function} {failure.reason}", failure.message)
+
+    def take_dropped(self) -> dict[str, float]:
+        """How many rows were dropped since the last time, as a metric; nothing where none was."""
+        dropped, self._dropped = self._dropped, 0
+        return {"rewards/dropped_rows": float(dropped)} if dropped else {}
 
     def unscored(self, names: Sequence[str]) -> None:
         """Names tasks whose evaluation rows got no score: then there is no worst task, as it may be one of them."""

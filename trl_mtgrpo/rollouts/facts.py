@@ -41,9 +41,11 @@ class GroupFacts:
         accepted (`numpy.ndarray` of `bool`, shape `(N,)`):
             Whether it may train.
         reward (`numpy.ndarray`, shape `(N, G)`):
-            Reward of each member, NaN where there is none.
+            Reward of each member, NaN where there is none. With `group_baseline="rollouts"` those that are no members
+            have the reward of their rollout.
         success (`numpy.ndarray`, shape `(N, G)`):
-            Success of each member in 0..1, NaN where it is not known.
+            Success of each member in 0..1, NaN where it is not known. Of a program it is that of all G rollouts,
+            members or not.
         parts (`numpy.ndarray` of `float32`, shape `(N, G, F)`):
             Values of the task's own reward functions, see [`Scores`].
         place (`numpy.ndarray` of `int`, shape `(N, G, 2)`):
@@ -105,6 +107,13 @@ class GroupFacts:
     def counts(self, num_tasks: int) -> IntVector:
         """Groups per task, shape `(K,)`."""
         return np.bincount(self.task, minlength=num_tasks)
+
+    @property
+    def opens_bundle(self) -> NDArray[np.bool_]:
+        """Which groups are the first ones of their bundle, shape `(N,)`."""
+        opens = np.zeros(len(self), dtype=bool)
+        opens[np.unique(self.bundle, return_index=True)[1]] = True
+        return opens
 
     def token_counts(self, num_tasks: int) -> IntVector:
         """Tokens per task, shape `(K,)`."""

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..sampling import OUTCOMES, AcceptanceEstimate, BatchLedger, StallDoctor, StallState, batch_shares, count_unsolved
 from ..sampling.accounting import REASONS, RolloutLedger
 from .facts import GroupFacts, IntVector
+from .programs import ProgramMemory, balanced
 from .prompts import Prompts, PromptSource
 
 
@@ -78,6 +79,8 @@ class LoopState(Protocol):
     def tokens(self) -> RolloutLedger: ...
     @property
     def empty_steps(self) -> int: ...
+    @property
+    def programs(self) -> ProgramMemory: ...
 
 
 S = TypeVar("S", bound=LoopState)
@@ -121,17 +124,18 @@ class CollectedBatch:
 
     @property
     def accuracy(self) -> NDArray[np.float64]:
-        """Mean success per task over everything generated, shape `(K,)`, NaN where nothing is known."""
-        return self._means(self.generated.success)
+        """Mean success per task over every rollout, shape `(K,)`, NaN where nothing is known."""
+        once = self.generated.select(self.generated.opens_bundle)
+        return self._means(once.task, once.success)
 
     @property
     def reward(self) -> NDArray[np.float64]:
         """Mean reward per task over everything generated, shape `(K,)`, NaN where nothing is known."""
-        return self._means(self.generated.reward)
+        return self._means(self.generated.task, self.generated.reward)
 
-    def _means(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _means(self, task: IntVector, values: NDArray[np.float64]) -> NDArray[np.float64]:
         num_tasks = self.plan.desired.size
-        rows = np.repeat(self.generated.task, values.shape[1])
+        rows = np.repeat(task, values.shape[1])
         flat = values.ravel()
         known = ~np.isnan(flat)
         counts = np.bincount(rows[known], minlength=num_tasks)
@@ -163,6 +167,8 @@ class BatchLoop:
             What a group of a task is taken to cost before one was generated; NaN for what the others cost.
         seed (`int`, *optional*, defaults to `0`):
             Seed shared by all ranks.
+        balances (`numpy.ndarray` of `bool`, *optional*):
+            Tasks whose modules train equally many groups each, shape `(K,)`.
     """
 
     sampler: BatchSampler
@@ -174,6 +180,7 @@ class BatchLoop:
     max_surplus_age: int = 0
     unknown_tokens: float = float("nan")
     seed: int = 0
+    balances: NDArray[np.bool_] | None = None
 
     def collect(
         self,
@@ -203,10 +210,14 @@ class BatchLoop:
         """
         rng = np.random.default_rng([self.seed, state.generation])
         ledger = self._open(state, weights, held, rng)
-        acceptance, draws, rounds = state.acceptance, state.draws, []
+        acceptance, draws, programs, rounds = state.acceptance, state.draws, state.programs, []
+        first_bundle = 0
         while (request := self.sampler.plan(ledger, acceptance, rng)) is not None:
-            prompts, draws = self.prompts.draw(request, draws)
+            prompts, draws = self.prompts.draw(programs.bundles(request), draws)
             found = source.produce(prompts, self.num_generations, rng)
+            found = replace(found, bundle=found.bundle + first_bundle)
+            first_bundle = int(found.bundle.max(initial=first_bundle - 1)) + 1
+            programs = programs.update(found)
             generated = found.counts(request.size)
             accepted = np.bincount(found.task[found.accepted], minlength=request.size)
             ledger = ledger.record(generated, accepted, tokens=found.token_counts(request.size))
@@ -228,6 +239,8 @@ class BatchLoop:
             groups=state.groups.then(batch.group_ledger),
             tokens=state.tokens.then(batch.token_ledger),
             empty_steps=0 if batch.group_ledger.trained.any() else state.empty_steps + 1,
+            # The names of modules come from the source.
+            programs=replace(state.programs, groups_per_bundle=programs.groups_per_bundle),
         )
 
     def _open(
@@ -259,6 +272,8 @@ class BatchLoop:
         generated = GroupFacts.join(rounds) if rounds else carried.select(np.zeros(0, dtype=np.int64))
         stock = GroupFacts.join([carried, generated.select(generated.accepted)])
         chosen = np.sort(np.asarray(self.sampler.select(stock.task, ledger, rng), dtype=np.int64))
+        if self.balances is not None:
+            chosen = balanced(stock, chosen, self.balances)
         trained = stock.select(chosen)
         left = np.ones(len(stock), dtype=bool)
         left[chosen] = False

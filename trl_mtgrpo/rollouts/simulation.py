@@ -9,6 +9,7 @@ from ..sampling import OUTCOMES, AcceptanceEstimate, RatioPreservingSampler, Sta
 from ..sampling.accounting import RolloutLedger
 from .facts import GroupFacts, IntVector
 from .loop import BatchLoop, BatchSampler
+from .programs import ProgramMemory
 from .prompts import CountedPrompts, Prompts
 
 
@@ -95,6 +96,7 @@ class SimulatedState:
     carried: GroupFacts
     groups: RolloutLedger
     tokens: RolloutLedger
+    programs: ProgramMemory
     draws: None = None
     generation: int = 0
     empty_steps: int = 0
@@ -108,6 +110,7 @@ class SimulatedState:
             carried=GroupFacts.empty(),
             groups=RolloutLedger.empty(num_tasks),
             tokens=RolloutLedger.empty(num_tasks),
+            programs=ProgramMemory.start(num_tasks),
         )
 
 
@@ -151,7 +154,7 @@ class SimulatedRollouts:
             prompt=prompts.row,
             role=zeros,
             occurrence=zeros,
-            bundle=zeros,
+            bundle=np.arange(task.size),
             members=zeros + episodes,
             generation=zeros + self.step,
             tokens=self.tokens[task],  # type: ignore[arg-type]

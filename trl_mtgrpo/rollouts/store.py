@@ -83,11 +83,14 @@ class RowStore:
         """The slot of the next row."""
         return self._next
 
-    def add(self, rows: Sequence[Row]) -> int:
-        """Keeps rows in slots one after another and returns the first one."""
+    def add(self, rows: Sequence[Row], reserve: int = 0) -> int:
+        """
+        Keeps rows in slots one after another and returns the first one. Ranks with different numbers of rows `reserve`
+        the largest of them.
+        """
         first = self._next
         self._rows.update(enumerate(rows, first))
-        self._next += len(rows)
+        self._next += max(len(rows), reserve)
         return first
 
     def keep(self, slots: Iterable[int]) -> None:

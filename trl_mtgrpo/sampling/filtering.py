@@ -11,7 +11,7 @@ Aggregation: TypeAlias = Literal["sum_then_normalize", "normalize_then_sum"]
 Scale: TypeAlias = Literal["group", "batch", "none"]
 
 # The code of an outcome is its position.
-OUTCOMES = ("informative", "solved", "failed", "constant", "unscored", "masked")
+OUTCOMES = ("informative", "solved", "failed", "constant", "unscored", "masked", "singleton")
 
 # Rewards that differ by less are equal: above the rounding of float32 around 1, far below any reward step in use.
 TOLERANCE = 1e-6
@@ -120,7 +120,8 @@ def group_outcomes(
     """
     Why each group trains or not, as a position in `OUTCOMES`: 0 informative (a row of the loss has an advantage),
     1 solved (all correct), 2 failed (none correct), 3 constant (no advantage, and not known to be solved or failed),
-    4 unscored (fewer than two scores), 5 masked (only rows without a token in the loss have an advantage).
+    4 unscored (fewer than two scores), 5 masked (only rows without a token in the loss have an advantage). 6 singleton
+    (a single member) is for groups of programs, whose calls are counted elsewhere.
 
     A rollout whose correctness is not known counts for neither side: a group is solved when those that are known are
     all correct, failed when they are all wrong, and neither when none is known.

@@ -15,6 +15,7 @@ ADVICE = {
     "constant": "Rewards do not differ within a prompt: check the reward function, or sample with more variety.",
     "unscored": "The reward function gives no scores: check that it can read the answers.",
     "masked": "Nothing that it writes enters the loss: allow longer completions, or check the masks.",
+    "singleton": "Its calls are made by single rollouts: give the program's modules names by role, or more rollouts.",
 }
 
 
@@ -84,7 +85,7 @@ class StallDoctor:
     >>> import numpy as np
     >>> from trl_mtgrpo.sampling import StallDoctor
     >>> doctor = StallDoctor.for_batch(num_groups=20)
-    >>> outcomes = np.array([[4, 2, 2, 0, 0, 0], [0, 0, 60, 0, 0, 0]])
+    >>> outcomes = np.array([[4, 2, 2, 0, 0, 0, 0], [0, 0, 60, 0, 0, 0, 0]])
     >>> state = doctor.update(outcomes, doctor.init(num_tasks=2))
     >>> state.causes(), doctor.adjust(np.array([0.5, 0.5]), state).tolist()
     ([None, 'failed'], [1.0, 0.0])

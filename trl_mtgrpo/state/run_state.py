@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from ..rollouts import GroupFacts
+from ..rollouts.programs import ProgramMemory
 from ..sampling import AcceptanceEstimate, StallDoctor, StallState
 from ..sampling.accounting import RolloutLedger
 from ..weighting import GuardState, PlateauGuard, TaskWeighting, WeightingState
@@ -43,6 +44,8 @@ class MultiTaskState:
             Totals of the run in completion tokens.
         carried ([`GroupFacts`]):
             Accepted groups kept for the next step, oldest first.
+        programs ([`ProgramMemory`]):
+            Modules of programs, and how many groups their bundles bring.
         functions (`tuple[tuple[str, ...], ...]`, *optional*, defaults to `()`):
             Names of each task's reward functions in order. Unknown when empty.
         empty_steps (`int`, *optional*, defaults to `0`):
@@ -62,6 +65,7 @@ class MultiTaskState:
     groups: RolloutLedger
     tokens: RolloutLedger
     carried: GroupFacts
+    programs: ProgramMemory
     functions: tuple[tuple[str, ...], ...] = field(default=(), metadata={"new_task": ()})
     empty_steps: int = 0
 
@@ -106,5 +110,6 @@ def start_state(
         groups=RolloutLedger.empty(num_tasks),
         tokens=RolloutLedger.empty(num_tasks),
         carried=GroupFacts.empty(),
+        programs=ProgramMemory.start(num_tasks),
         functions=functions,
     )

@@ -4,6 +4,7 @@ from collections import Counter
 from typing import Any
 
 from ..rollouts import GroupFacts
+from ..rollouts.programs import ProgramMemory
 from ..sampling.stalls import USUAL_AT_FIRST
 from .codec import to_json
 
@@ -37,13 +38,14 @@ def from_schema_4(old: dict[str, Any]) -> tuple[dict[str, Any], str]:
         "unsolved": old["unsolved"],
         "stalls": {
             **old["stalls"],
-            "outcomes": [[*row, 0] for row in old["stalls"]["outcomes"]],
+            "outcomes": [[*row, 0, 0] for row in old["stalls"]["outcomes"]],
             "usual": [USUAL_AT_FIRST] * len(names),
         },
         "draws": {"cursors": old["cursors"], "num_rows": old["num_rows"], "fingerprints": []},
         "groups": _expire(old["groups"], expired),
         "tokens": _expire(old["tokens"], tokens),
         "carried": to_json(GroupFacts.empty()),
+        "programs": to_json(ProgramMemory.start(len(names))),
         "functions": [],
         "empty_steps": old["empty_steps"],
     }
@@ -74,8 +76,8 @@ def _known(part: dict[str, Any]) -> dict[str, Any]:
 def _expire(ledger: dict[str, Any], counts: Counter[int]) -> dict[str, Any]:
     return {
         **ledger,
-        # A reason that version 0.1 did not know stands before the last one.
-        "filtered": [[*row[:-1], 0, row[-1]] for row in ledger["filtered"]],
+        # Reasons that version 0.1 did not know stand before the last one.
+        "filtered": [[*row[:-1], 0, 0, row[-1]] for row in ledger["filtered"]],
         "expired": [value + counts[k] for k, value in enumerate(ledger["expired"])],
         "carried_out": [value - counts[k] for k, value in enumerate(ledger["carried_out"])],
     }

@@ -1,20 +1,10 @@
 """What must hold of the tasks of a mixture together."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from .names import as_number
 from .prompts import kind_name
 from .task import Task
-
-
-# What `Task` declares and nothing serves yet, with the value that means "not used".
-_UNBUILT: dict[str, Any] = {
-    "max_completion_length": None,
-    "tools": (),
-    "environment_factory": None,
-    "program": None,
-}
 
 
 def checked_tasks(given: Sequence[Task]) -> tuple[Task, ...]:
@@ -44,15 +34,3 @@ def check_mixture_options(on_error: str, timeout: float | None) -> None:
         raise ValueError(
             f"`reward_timeout` must be a positive number of seconds, got {timeout!r}. Use None for no limit."
         )
-
-
-def refuse_unbuilt(tasks: Sequence[Task]) -> None:
-    """Refuses tasks that use what `Task` declares and nothing serves yet."""
-    for task in tasks:
-        for option, unused in _UNBUILT.items():
-            value = getattr(task, option)
-            if value != unused:
-                raise ValueError(
-                    f"`{option}` of task '{task.name}' must be left out, got {value!r}. Training with it is not "
-                    "possible yet."
-                )

@@ -62,6 +62,10 @@ class ProgramFailure(Exception):
     """Raised by a program that cannot go on; the rollout gets the task's `failure_reward`."""
 
 
+class FormatFailure(ProgramFailure):
+    """Raised by a program that cannot read the last answer, which then gets the task's `format_failure_reward`."""
+
+
 class RewardError(RuntimeError):
     """A reward function failed; raised on every rank together."""
 

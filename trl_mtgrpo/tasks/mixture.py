@@ -3,7 +3,7 @@
 Task k is the task at position k of the mixture, everywhere.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -11,12 +11,13 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from torch import nn
 
-from .checks import check_mixture_options, checked_tasks, refuse_unbuilt
+from .checks import check_mixture_options, checked_tasks
 from .columns import RewardColumns
+from .environments import TaskEnvironments
 from .failures import RewardFailures
 from .judges import BoundRows, TaskJudge
-from .names import by_name, close_names
-from .prompts import rows_by_task
+from .names import by_name, check_known, close_names
+from .prompts import rows_by_task, sets_by_task
 from .rewards import RewardFunc
 from .rows import HostRows, TaskRow, read_places, read_rows, task_row
 from .scoring import Scoring, TaskScoring
@@ -54,6 +55,8 @@ class TaskMixture:
             TRL's weight of each column, 0.0 for outcome functions.
         failures (`RewardFailures`):
             What went wrong in reward functions on this rank.
+        environments ([`TaskEnvironments`], *optional*):
+            The tasks' tools and environments as the host gets them; `None` where no task has any.
 
     Raises:
         `ValueError`: when there is no task, names repeat, or prompts differ in kind.
@@ -68,9 +71,11 @@ class TaskMixture:
     ) -> None:
         self.tasks = checked_tasks(tasks)
         check_mixture_options(on_error, timeout)
-        refuse_unbuilt(self.tasks)
         self.names = tuple(task.name for task in self.tasks)
+        self.on_error, self.timeout = on_error, timeout
         self.failures = RewardFailures()
+        agentic = any(task.is_agentic for task in self.tasks)
+        self.environments = TaskEnvironments(self.tasks, self.failures) if agentic else None
         self._columns = RewardColumns(self.tasks, self.failures, on_error, timeout, qualified_names)
         self._bound = BoundRows()
         self.function_names = self._columns.names
@@ -99,6 +104,8 @@ class TaskMixture:
         success_threshold: float | Mapping[str, float | None] | None = None,
         reward_range: tuple[float, float] | Mapping[str, tuple[float, float] | None] = (0.0, 1.0),
         outcome_func: RewardFunc | Mapping[str, RewardFunc | None] | None = None,
+        tools: Mapping[str, Sequence[Callable[..., Any]]] | None = None,
+        environment_factory: Mapping[str, Callable[[], Any]] | None = None,
         **options: Any,
     ) -> "TaskMixture":
         """
@@ -120,6 +127,10 @@ class TaskMixture:
                 See [`Task`]; one value for all tasks, or one per name.
             outcome_func (`Callable` or `Mapping[str, Callable]`, *optional*):
                 See [`Task`]; one function for all tasks, or one per name.
+            tools (`Mapping[str, list[Callable]]`, *optional*):
+                See [`Task`]; by name of the tasks that have some.
+            environment_factory (`Mapping[str, Callable]`, *optional*):
+                See [`Task`]; by name of the tasks that have one. Such a task may be left out of `reward_funcs`.
             **options:
                 Passed to [`TaskMixture`].
 
@@ -139,14 +150,17 @@ class TaskMixture:
         ('sum', 'letters')
         ```
         """
-        if not isinstance(reward_funcs, Mapping) or not reward_funcs:
+        if not isinstance(reward_funcs, Mapping) or not (reward_funcs or environment_factory):
             raise TypeError(
                 "`reward_funcs` must be a dict from task name to reward function(s) for a dataset with a column "
                 f"'task', got {reward_funcs!r}. Write `{{'<task>': <function>, ...}}`."
             )
-        names = tuple(reward_funcs)
+        factories, tool_lists = environment_factory or {}, tools or {}
+        functions_of = {**reward_funcs, **{name: () for name in factories if name not in reward_funcs}}
+        names = tuple(functions_of)
+        check_known(tool_lists, names, "tools")
         rows = rows_by_task(dataset, "train_dataset", names, must_cover=True)
-        eval_sets = _by_task(eval_dataset, names)
+        eval_sets = sets_by_task(eval_dataset, names)
         thresholds = by_name(success_threshold, names, "success_threshold")
         ranges = by_name(reward_range, names, "reward_range")
         outcomes = by_name(outcome_func, names, "outcome_func")
@@ -160,8 +174,10 @@ class TaskMixture:
                     success_threshold=thresholds[name],
                     reward_range=(0.0, 1.0) if ranges[name] is None else ranges[name],
                     outcome_func=outcomes[name],
+                    tools=tool_lists.get(name, ()),
+                    environment_factory=factories.get(name),
                 )
-                for name, functions in reward_funcs.items()
+                for name, functions in functions_of.items()
             ],
             **options,
         )
@@ -233,6 +249,23 @@ class TaskMixture:
                     "`eval_dataset` to evaluate it."
                 )
         return read_places(datasets, places)
+
+    def host_rows(self, rows: Sequence[TaskRow]) -> list[dict[str, Any]]:
+        """
+        The host's copies of rows.
+
+        Args:
+            rows (`list[TaskRow]`):
+                Rows.
+
+        Returns:
+            `list[dict[str, Any]]`: with the name of the task as `environment` where the host routes rows by it.
+        """
+        return [row.for_host(**self.routing(row.task_id)) for row in rows]
+
+    def routing(self, task_id: int) -> dict[str, str]:
+        """By what the host finds the tools and the environment of a task's rows."""
+        return {} if self.environments is None else {"environment": self.names[task_id]}
 
     def num_rows(self, split: Split = "train") -> NDArray[np.int64]:
         """
@@ -358,20 +391,3 @@ class TaskMixture:
 
     def _datasets(self, split: Split) -> list[Dataset | None]:
         return [task.train_dataset if split == "train" else task.eval_dataset for task in self.tasks]
-
-
-def _by_task(dataset: Dataset | Mapping[str, Dataset] | None, names: tuple[str, ...]) -> Mapping[str, Dataset]:
-    """Evaluation rows by task name."""
-    if dataset is None:
-        return {}
-    if not isinstance(dataset, Mapping):
-        rows = rows_by_task(dataset, "eval_dataset", names, must_cover=False)
-        return {name: dataset.select(rows[name]) for name in names if name in rows}
-    unknown = sorted(set(dataset) - set(names))
-    if unknown:
-        raise ValueError(
-            f"`eval_dataset` must have names of tasks as its keys, got {unknown} beside the tasks {list(names)}."
-            f"{close_names(unknown, names)} Rename them; other sets can be given to `trainer.evaluate`, with a column "
-            "'task'."
-        )
-    return dataset

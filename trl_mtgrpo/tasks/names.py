@@ -35,6 +35,29 @@ def by_name(value: Any, names: Sequence[str], argument: str) -> dict[str, Any]:
     return {name: value[name] for name in names}
 
 
+def check_known(given: Mapping[str, Any], names: Sequence[str], argument: str) -> None:
+    """
+    Refuse names that no task has.
+
+    Args:
+        given (`Mapping[str, Any]`):
+            What is given by task name; tasks may be left out.
+        names (`list[str]`):
+            The tasks.
+        argument (`str`):
+            The argument that holds it, for error messages.
+
+    Raises:
+        `ValueError`: when a name is unknown.
+    """
+    unknown = sorted(set(given) - set(names))
+    if unknown:
+        raise ValueError(
+            f"`{argument}` must have names of tasks as its keys, got {unknown} beside the tasks {list(names)}."
+            f"{close_names(unknown, names)} Correct the names."
+        )
+
+
 def close_names(given: Iterable[Any], known: Sequence[str]) -> str:
     """
     What an unknown name was probably meant to be, for error messages.

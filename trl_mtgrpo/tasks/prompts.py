@@ -12,7 +12,7 @@ from .rows import read_rows
 
 
 # TRL passes these to every reward function itself. (Columns called `completion` or `completion_ids` it leaves out.)
-_RESERVED_COLUMNS = ("prompts", "completions", "trainer_state", "log_extra", "log_metric", "environments")
+RESERVED_COLUMNS = ("prompts", "completions", "trainer_state", "log_extra", "log_metric", "environments")
 
 
 def is_conversational(dataset: Any, argument: str, task: str) -> bool:
@@ -45,7 +45,7 @@ def is_conversational(dataset: Any, argument: str, task: str) -> bool:
             f"{owner} must have a column 'prompt', got {columns}. Rename one with "
             "`dataset.rename_column('question', 'prompt')`."
         )
-    reserved = [column for column in columns if column in _RESERVED_COLUMNS]
+    reserved = [column for column in columns if column in RESERVED_COLUMNS]
     if reserved:
         raise ValueError(
             f"{owner} must not have columns that the trainer passes to reward functions itself, got {reserved}. "
@@ -146,6 +146,23 @@ def rows_by_task(dataset: Any, argument: str, names: tuple[str, ...], must_cover
             "rows out."
         )
     return rows
+
+
+def sets_by_task(dataset: Dataset | Mapping[str, Dataset] | None, names: tuple[str, ...]) -> Mapping[str, Dataset]:
+    """Evaluation rows by task name."""
+    if dataset is None:
+        return {}
+    if not isinstance(dataset, Mapping):
+        rows = rows_by_task(dataset, "eval_dataset", names, must_cover=False)
+        return {name: dataset.select(rows[name]) for name in names if name in rows}
+    unknown = sorted(set(dataset) - set(names))
+    if unknown:
+        raise ValueError(
+            f"`eval_dataset` must have names of tasks as its keys, got {unknown} beside the tasks {list(names)}."
+            f"{close_names(unknown, names)} Rename them; other sets can be given to `trainer.evaluate`, with a column "
+            "'task'."
+        )
+    return dataset
 
 
 def kind_name(conversational: bool) -> str:

@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
+from .environments import users_environment
 from .failures import RewardError, RewardFailure, RewardFailures, describe_failures
 from .logged import LoggedValues
 from .rows import HOST_COLUMNS, KEY, TaskRow
@@ -82,7 +83,7 @@ class TaskReward:
         task_id: int,
         name: str,
         failures: RewardFailures,
-        source: Literal["reward_funcs", "outcome_func"] = "reward_funcs",
+        source: Literal["reward_funcs", "get_reward", "outcome_func", "module_rewards"] = "reward_funcs",
         on_error: Literal["raise", "drop"] = "raise",
         timeout: float | None = None,
     ) -> None:
@@ -129,7 +130,11 @@ class TaskReward:
 
         own = self._columns([arguments[KEY][i] for i in rows])
         own |= {name: cut(value) for name, value in arguments.items() if name not in _OF_THE_HOST}
-        passed = {name: arguments[name] for name in (*PASSED, "environments") if name in arguments}
+        passed = {name: arguments[name] for name in PASSED if name in arguments}
+        environments = [users_environment(environment) for environment in arguments.get("environments") or ()]
+        # The host passes them for the rows of all tasks; one without an environment has none.
+        if environments and environments[rows[0]] is not None:
+            passed["environments"] = environments
         for name in ("prompts", "completions", "completion_ids", "environments"):
             if name in passed:
                 passed[name] = cut(passed[name])
@@ -159,10 +164,10 @@ class TaskReward:
             return rewards
         for row, value in zip(rows, result, strict=True):
             number = _as_number(value)
-            if value is None or (number is not None and (self.source == "reward_funcs" or number in (0.0, 1.0))):
+            if value is None or (number is not None and (self.source != "outcome_func" or number in (0.0, 1.0))):
                 rewards[row] = number
             else:
-                kind = "a finite number" if self.source == "reward_funcs" else "True, False, 0, 1"
+                kind = "True, False, 0, 1" if self.source == "outcome_func" else "a finite number"
                 message = (
                     f"{expected} {kind} or None per row, got {repr(value)[:80]} for row {row} from '{self.__name__}' "
                     f"(prompt {repr(prompts[row])[:80]}). Return None for a completion that cannot be scored."

@@ -7,15 +7,19 @@ from typing import Any, Literal
 from datasets import Dataset
 from torch import nn
 
+from .environments import check_environment, environment_reward, owned_rows
 from .failures import ProgramFailure
 from .names import as_number
-from .prompts import is_conversational, kind_name
+from .prompts import is_conversational, kind_name, visible_columns
 from .rewards import RewardFunc
 from .signatures import check_signature
 from .task_options import check_options
 
 
 AnyReward = RewardFunc | str | nn.Module
+Source = Literal["reward_funcs", "get_reward", "outcome_func"]
+# What the functions of a task with a program get besides its columns.
+PROGRAM_COLUMNS = ("outputs", "traces", "failed")
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +33,7 @@ class Task:
         train_dataset ([`~datasets.Dataset`]):
             Rows with a column `prompt`, all plain strings or all lists of messages. The reward functions get the other
             columns, as in TRL: `completion` and `completion_ids` are left out. `None` for an environment that owns its
-            data; see `num_rows`.
+            data; its rows then have the one column `seed`, see `num_rows`.
         reward_funcs (`Callable`, `str`, [`~torch.nn.Module`] or a sequence of them):
             One or several rewards in TRL's convention. A function, sync or async, is called with this task's rows and
             columns only; a string or a module is a reward model, which several tasks may share. May be left out with
@@ -71,9 +75,10 @@ class Task:
         trainable_modules (`Sequence[str]`, *optional*):
             Modules of the program that are trained; all of them by default.
         failure_reward (`float`, *optional*, defaults to `0.0`):
-            Reward of a rollout in which the program raised one of `failure_exceptions`.
+            Reward of a rollout that came to no output: the program raised one of `failure_exceptions`, or made too
+            many calls. With `None` the reward functions give it.
         format_failure_reward (`float`, *optional*, defaults to `-1.0`):
-            Reward of a rollout that ended because an answer could not be parsed.
+            Reward of a call whose answer could not be parsed; the other calls of the rollout keep theirs.
         failure_exceptions (`tuple[type[Exception], ...]`, *optional*, defaults to `(ProgramFailure,)`):
             What the program may raise to end a rollout. Anything else stops the run.
 
@@ -98,10 +103,13 @@ class Task:
     program: Callable[..., Any] | None = None
     module_rewards: Mapping[str, RewardFunc] | None = None
     trainable_modules: Sequence[str] | None = None
-    failure_reward: float = 0.0
+    failure_reward: float | None = 0.0
     format_failure_reward: float = -1.0
     failure_exceptions: tuple[type[Exception], ...] = (ProgramFailure,)
     _is_conversational: bool = field(init=False, repr=False, default=True)
+    _owns_data: bool = field(init=False, repr=False, default=False)
+    _class: type = field(init=False, repr=False, default=type(None))
+    _example: list[Any] = field(init=False, repr=False, default_factory=list)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.strip() or "/" in self.name:
@@ -113,9 +121,14 @@ class Task:
         check_options(self)
         self._set("reward_funcs", _several(self.reward_funcs))
         self._set("tools", tuple(self.tools))
+        if self.environment_factory is not None:
+            # Made to see what it is, and used later as the first one.
+            self._example.append(check_environment(self.name, self.environment_factory))
+            self._set("_class", type(self._example[0]))
         self._check_rewards()
         self._check_measures()
         self._check_data()
+        self._check_program()
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
@@ -124,6 +137,26 @@ class Task:
     def is_conversational(self) -> bool:
         """Whether the prompts are lists of messages."""
         return self._is_conversational
+
+    @property
+    def is_agentic(self) -> bool:
+        """Whether the model has tools, of its own or of an environment."""
+        return bool(self.tools) or self.environment_factory is not None
+
+    @property
+    def owns_data(self) -> bool:
+        """Whether the rows are numbers that the environment makes its data from."""
+        return self._owns_data
+
+    @property
+    def environment_class(self) -> type:
+        """Class of the environments."""
+        return self._class
+
+    def make_environment(self) -> Any:
+        """An environment of the user's own; the first one is that which was made with the task."""
+        assert self.environment_factory is not None
+        return self._example.pop() if self._example else self.environment_factory()
 
     @property
     def splits(self) -> dict[Literal["train_dataset", "eval_dataset"], Dataset]:
@@ -143,8 +176,6 @@ class Task:
         Raises:
             `ValueError`: when a function asks for a column that nothing can add, or does not take what it is given.
         """
-        if self.program is not None:  # whose functions get other arguments
-            return
         for split, dataset in self.splits.items():
             for function, _, source in self.sources():
                 if not isinstance(function, str | nn.Module):
@@ -154,23 +185,28 @@ class Task:
                         source,
                         split,
                         dataset,
-                        may_add_columns=may_add_columns or self.environment_factory is not None,
+                        may_add_columns=may_add_columns
+                        or self.environment_factory is not None
+                        or self.program is not None,
                         has_environments=self.environment_factory is not None,
                     )
 
-    def sources(self) -> list[tuple[AnyReward, float, Literal["reward_funcs", "outcome_func"]]]:
+    def sources(self) -> list[tuple[AnyReward, float, Source]]:
         """
-        Every function of the task with its weight and the argument it came from.
+        Every function of the task with its weight and what it came from.
 
         Returns:
-            `list[tuple]`: `(function, weight, argument)`; the outcome function comes last, with weight 0.0.
+            `list[tuple]`: `(function, weight, source)`; the environment's own reward comes after `reward_funcs`, with
+            weight 1.0 as in TRL, and the outcome function last, with weight 0.0.
         """
         assert isinstance(self.reward_funcs, tuple)
         assert self.reward_weights is not None
         pairs = zip(self.reward_funcs, self.reward_weights, strict=True)
-        functions: list[tuple[AnyReward, float, Literal["reward_funcs", "outcome_func"]]] = [
+        functions: list[tuple[AnyReward, float, Source]] = [
             (function, weight, "reward_funcs") for function, weight in pairs
         ]
+        if hasattr(self._class, "get_reward"):
+            functions.append((environment_reward(self._class), 1.0, "get_reward"))
         if self.outcome_func is not None:
             functions.append((self.outcome_func, 0.0, "outcome_func"))
         return functions
@@ -178,10 +214,7 @@ class Task:
     def _check_rewards(self) -> None:
         functions = self.reward_funcs
         assert isinstance(functions, tuple)
-        factory = self.environment_factory
-        # What a function makes is known only when it is called.
-        rewards_itself = hasattr(factory, "get_reward") if isinstance(factory, type) else factory is not None
-        for function in functions or (() if rewards_itself else (None,)):
+        for function in functions or (() if hasattr(self._class, "get_reward") else (None,)):
             if not callable(function) and not isinstance(function, str):
                 raise TypeError(
                     f"`reward_funcs` of task '{self.name}' must be functions or reward models, got {function!r}. Pass "
@@ -223,11 +256,42 @@ class Task:
             )
         self._set("reward_range", bounds)
 
+    def _check_program(self) -> None:
+        if self.program is None:
+            return
+        assert self.reward_weights is not None
+        if not any(self.reward_weights):
+            raise ValueError(
+                f"`reward_weights` of task '{self.name}' must weight a function of a task with a program, got "
+                f"{self.reward_weights}. What failed rollouts get is given through it."
+            )
+        for split, dataset in self.splits.items():
+            added = [name for name in visible_columns(dataset) if name in PROGRAM_COLUMNS]
+            if added:
+                raise ValueError(
+                    f"`{split}` of task '{self.name}' must not have columns that its program adds, got {added}. Rename "
+                    "them with `dataset.rename_column`."
+                )
+
     def _check_data(self) -> None:
         if self.train_dataset is None and self.environment_factory is not None and self.num_rows is not None:
-            return
+            self._set("_owns_data", True)
+            self._set("train_dataset", owned_rows(self.num_rows))
+        if self.environment_factory is not None:
+            for argument, dataset in self.splits.items():
+                if "environment" in (getattr(dataset, "column_names", None) or ()):
+                    raise ValueError(
+                        f"`{argument}` of task '{self.name}' must not have a column 'environment', got one. The task "
+                        "says which environment its rows have: remove it with `dataset.remove_columns`, or rename it."
+                    )
         kind = is_conversational(self.train_dataset, "train_dataset", self.name)
         self._set("_is_conversational", kind)
+        if self.is_agentic and not kind:
+            raise ValueError(
+                f"`train_dataset` of task '{self.name}' must have prompts that are lists of messages, because the "
+                "model is told of its tools by the chat template, got text. Convert them with `dataset.map`: "
+                "`[{'role': 'user', 'content': prompt}]`."
+            )
         if self.eval_dataset is not None and kind != is_conversational(self.eval_dataset, "eval_dataset", self.name):
             raise ValueError(
                 f"`eval_dataset` of task '{self.name}' must have prompts like those of `train_dataset`, got "

@@ -29,7 +29,7 @@ def check_options(task: "Task") -> None:
     _check(task, "program", callable, "a function `program(example, call)`")
     _check(task, "module_rewards", _are_named_functions, "a dict from module name to reward function")
     _check(task, "trainable_modules", _are_names, "a list of module names")
-    _check(task, "failure_reward", lambda value: as_number(value) is not None, "a finite number")
+    _check(task, "failure_reward", lambda value: value is None or as_number(value) is not None, "a finite number")
     _check(task, "format_failure_reward", lambda value: as_number(value) is not None, "a finite number")
     _check(task, "failure_exceptions", _are_exceptions, "a tuple of exception classes")
     environment, program = task.environment_factory is not None, task.program is not None

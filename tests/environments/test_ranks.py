@@ -1,0 +1,77 @@
+"""Two ranks whose episodes have differently many turns stay together, also when one of them fails."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.distributed.launching import _free_port
+
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def launched(scenario: str, folder: Path, timeout: float = 240.0) -> list[dict[str, Any]]:
+    """What each of two ranks wrote; a run that hangs is an error."""
+    port = str(_free_port())
+    start = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", port]
+    command = [sys.executable, *start, str(Path(__file__).parent / "worker.py"), scenario, str(folder)]
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "CI": "1",
+        "TRL_EXPERIMENTAL_SILENCE": "1",
+    }
+    with (folder / "output.txt").open("w", encoding="utf-8") as output:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    results = [folder / f"rank{rank}.json" for rank in range(2)]
+    if not all(result.exists() for result in results):
+        raise RuntimeError((folder / "output.txt").read_text(encoding="utf-8", errors="replace")[-4000:])
+    return [json.loads(result.read_text(encoding="utf-8")) for result in results]
+
+
+@pytest.mark.parametrize("scenario", ["train", "lengths"])
+def test_ranks_generate_together_and_stay_equal(scenario: str, tmp_path: Path) -> None:
+    first, second = launched(scenario, tmp_path)
+    assert first["error"] is second["error"] is None
+    assert first["calls"] == second["calls"]
+    assert len(first["calls"]) > 8
+    assert first["parameters"] == second["parameters"]
+    assert first["weights"] == second["weights"]
+    assert first["groups"] == second["groups"]
+    assert first["closed"] > 0
+
+
+def test_a_reset_that_fails_on_one_rank_is_one_error_on_both(tmp_path: Path) -> None:
+    first, second = launched("reset", tmp_path)
+    assert first["error"] == second["error"]
+    assert "`environment_factory` of task 'guess' must make environments that can be reset" in first["error"]
+    assert "LookupError: no such room" in first["error"]
+    assert first["closed"] > 0
+
+
+def test_a_tool_that_hangs_on_one_rank_is_ended_by_its_limit(tmp_path: Path) -> None:
+    first, second = launched("hang", tmp_path)
+    assert first["error"] is second["error"] is None
+    assert first["parameters"] == second["parameters"]
+
+
+def test_a_failure_of_the_host_on_one_rank_ends_both(tmp_path: Path) -> None:
+    first, second = launched("broken", tmp_path)
+    assert second["error"] == "ArithmeticError: no suffix"
+    assert "failed on another rank" in first["error"]

@@ -1,0 +1,118 @@
+"""One rank of a launched run with environments; writes what it saw to `<folder>/rank<r>.json`."""
+
+import argparse
+import functools
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests.environments.world import Guess, agent_trainer, answered, chat_rows, four_tasks, guess_task
+from trl_mtgrpo import Task
+from trl_mtgrpo.tasks.rewards import RewardError
+
+
+RANK = int(os.environ["RANK"])
+
+
+class Uneven(Guess):
+    """Ends after one try on rank 1, so that the ranks take differently many turns."""
+
+    def guess(self, n: int) -> str:
+        """
+        Guesses.
+
+        Args:
+            n: The number.
+        """
+        return "done" if RANK else super().guess(n)
+
+
+class FailsOnRankOne(Guess):
+    def reset(self, number: int, **row: Any) -> str:
+        if RANK == 1:
+            raise LookupError("no such room")
+        return super().reset(number, **row)
+
+
+def hang(a: int, b: int) -> int:
+    """
+    Never ends on rank 1.
+
+    Args:
+        a: One.
+        b: Other.
+    """
+    while RANK == 1:
+        time.sleep(0.01)
+    return a + b
+
+
+hang.__name__ = "add"
+
+
+SCENARIOS: dict[str, Any] = {
+    "train": (lambda: [*four_tasks()[:2], guess_task(environment_factory=Uneven), four_tasks()[3]], {}),
+    "reset": (lambda: [four_tasks()[0], guess_task(environment_factory=FailsOnRankOne)], {}),
+    "hang": (
+        lambda: [four_tasks()[0], Task("sum", chat_rows("s"), answered, tools=[hang], tool_timeout=0.2)],
+        {"max_steps": 1, "max_tool_calling_iterations": 1},
+    ),
+    "lengths": (
+        lambda: [four_tasks()[0], guess_task(max_completion_length=12), four_tasks()[1]],
+        {},
+    ),
+    "broken": (lambda: [four_tasks()[0], guess_task()], {"max_steps": 1}),
+}
+
+
+def run(scenario: str, folder: Path) -> dict[str, Any]:
+    tasks, settings = SCENARIOS[scenario]
+    torch.manual_seed(0)
+    trainer = agent_trainer(folder / "out", tasks(), **({"max_steps": 2} | settings))
+    calls: list[int] = []
+    generate = type(trainer).__mro__[1]._generate_single_turn
+
+    @functools.wraps(generate)
+    def counted(self: Any, prompt_ids: list[Any], *args: Any, **kwargs: Any) -> Any:
+        calls.append(len(prompt_ids))
+        return generate(self, prompt_ids, *args, **kwargs)
+
+    type(trainer).__mro__[1]._generate_single_turn = counted
+    if scenario == "broken" and RANK == 1:
+
+        def broken(self: Any, messages: Any) -> Any:
+            raise ArithmeticError("no suffix")
+
+        type(trainer).__mro__[1]._get_tool_suffix_ids = broken
+    error = None
+    try:
+        trainer.train()
+    except (RewardError, RuntimeError, ArithmeticError) as raised:
+        error = f"{type(raised).__name__}: {raised}"
+    return {
+        "error": error,
+        "calls": calls,
+        "parameters": [float(p.detach().double().sum()) for p in trainer.model.parameters()],
+        "weights": trainer.task_weights,
+        "groups": trainer.multi_task_state.groups.generated.tolist(),
+        "closed": Guess.closed + Uneven.closed + FailsOnRankOne.closed,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("scenario", choices=SCENARIOS)
+    parser.add_argument("folder", type=Path)
+    arguments = parser.parse_args()
+    result = run(arguments.scenario, arguments.folder)
+    (arguments.folder / f"rank{RANK}.json").write_text(json.dumps(result), encoding="utf-8")
+    # gloo threads abort some interpreters on their way out, after all work is done.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

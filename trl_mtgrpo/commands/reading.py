@@ -1,0 +1,197 @@
+"""Reads a task file: names, kinds of values and what must be there are checked, with the line of each mistake.
+
+Every later message can then speak of a file that was understood.
+"""
+
+import difflib
+import types
+import typing
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from .task_file import (
+    HubDataset,
+    LocalFiles,
+    Prompt,
+    ReasoningGym,
+    RewardEntry,
+    TaskEntry,
+    TaskFile,
+    TaskFileError,
+    VerlFiles,
+)
+from .yaml_lines import Lines, read_yaml
+
+
+Entry = TypeVar("Entry")
+
+
+def read_task_file(path: Path, model: str | None = None) -> TaskFile:
+    """
+    Reads a task file.
+
+    Args:
+        path (`Path`):
+            A YAML file.
+        model (`str`, *optional*):
+            Name or folder of another model than the file's.
+
+    Returns:
+        [`TaskFile`]
+
+    Raises:
+        TaskFileError: naming the line, when a name is unknown, something is missing, or a value is of the wrong kind.
+    """
+    try:
+        values = read_yaml(path)
+    except ValueError as error:
+        raise TaskFileError(str(error)) from None
+    if model is not None:
+        values["model"] = str(Path(model).resolve()) if Path(model).exists() else model
+    reader = _Reader(path.name)
+    tasks = values.get("tasks")
+    if not isinstance(tasks, list) or not tasks or not all(isinstance(task, Lines) for task in tasks):
+        raise reader.error(
+            values.line_of("tasks"),
+            f"`tasks` must be a list of at least one task, got {tasks!r:.80}. Begin each with `- name:`.",
+        )
+    entries = tuple(reader.task(task) for task in tasks)
+    return reader.entity(TaskFile, values, "the file", tasks=entries, path=path)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    file: str
+
+    def error(self, line: int, text: str) -> TaskFileError:
+        return TaskFileError(f"{self.file}, line {line}: {text}")
+
+    def task(self, values: Lines) -> TaskEntry:
+        owner = f"task '{values.get('name')}'"
+        sources = {
+            "dataset": (HubDataset, "path"),
+            "files": (LocalFiles, "train"),
+            "reasoning_gym": (ReasoningGym, "family"),
+            "verl": (VerlFiles, None),
+        }
+        parts: dict[str, Any] = {}
+        for name, (kind, short) in sources.items():
+            if name in values:
+                given, line = values[name], values.line_of(name)
+                if short is not None and isinstance(given, str | list):
+                    given = _lines({short: given}, line)
+                if not isinstance(given, Lines):
+                    raise self.error(line, f"`{name}` of {owner} must be a mapping, got {given!r:.80}.")
+                parts[name] = self.entity(kind, given, f"`{name}` of {owner}")
+        if len(parts) != 1:
+            raise self.error(
+                values.line,
+                f"{owner} must have exactly one of {list(sources)}, got {list(parts) or 'none'}. It says where the "
+                "rows "
+                "come from.",
+            )
+        if "reward" in values:
+            given, line = values["reward"], values.line_of("reward")
+            parts["reward"] = tuple(
+                self.reward(one, line, owner) for one in (given if isinstance(given, list) else [given])
+            )
+        if "prompt" in values:
+            parts["prompt"] = self.prompt(values["prompt"], values.line_of("prompt"), owner)
+        entry = self.entity(TaskEntry, values, owner, line=values.line, **parts)
+        if not entry.reward and isinstance(entry.source, HubDataset | LocalFiles):
+            raise self.error(
+                values.line,
+                f"{owner} must have a `reward`, got none. Name one, such as `exact_match`, or "
+                "`package.module:function`.",
+            )
+        return entry
+
+    def reward(self, given: Any, line: int, owner: str) -> RewardEntry:
+        values = _lines({"use": given}, line) if isinstance(given, str) else given
+        if not isinstance(values, Lines):
+            raise self.error(
+                line,
+                f"`reward` of {owner} must be a name or a mapping with `use`, got {given!r:.80}. Write `reward: "
+                "exact_match`.",
+            )
+        return self.entity(RewardEntry, values, f"`reward` of {owner}")
+
+    def prompt(self, given: Any, line: int, owner: str) -> Prompt:
+        if isinstance(given, str) and given.strip():
+            return given
+        messages = given if isinstance(given, list) else []
+        for message in messages:
+            if (
+                not isinstance(message, dict)
+                or set(message) != {"role", "content"}
+                or not all(isinstance(value, str) for value in message.values())
+            ):
+                messages = []
+        if not messages:
+            raise self.error(
+                line,
+                f"`prompt` of {owner} must be text or a list of `{{role: ..., content: ...}}`, got {given!r:.80}. Put "
+                "columns in braces, as in '{question}'.",
+            )
+        return [dict(message) for message in messages]
+
+    def entity(self, kind: type[Entry], values: Lines, owner: str, **known: Any) -> Entry:
+        """One frozen value out of a mapping; `known` are fields that were read already."""
+        allowed = {f.name: f for f in fields(kind) if f.metadata.get("in_file", True)}  # type: ignore[arg-type]
+        for name in values:
+            if name not in allowed:
+                close = difflib.get_close_matches(name, allowed, n=1)
+                hint = f" Did you mean `{close[0]}`?" if close else ""
+                raise self.error(
+                    values.line_of(name),
+                    f"`{name}` must be a field of {owner}, got none of that name.{hint} Fields: {', '.join(allowed)}.",
+                )
+        hints = typing.get_type_hints(kind)
+        arguments = {name: value for name, value in values.items() if name not in known}
+        for name, value in arguments.items():
+            # An int where a number is meant stays one; YAML writes 1 for 1.0.
+            if not _fits(value, hints[name]):
+                raise self.error(
+                    values.line_of(name),
+                    f"`{name}` of {owner} must be {_kind_name(hints[name])}, got {value!r:.80}. Change its value.",
+                )
+        for name, f in allowed.items():
+            if name not in values and name not in known and f.default is MISSING and f.default_factory is MISSING:
+                raise self.error(values.line, f"{owner} must have `{name}`, got no such entry. Add it.")
+        return kind(**arguments, **known)
+
+
+def _lines(values: dict[str, Any], line: int) -> Lines:
+    placed = Lines(values)
+    placed.line, placed.lines = line, {}
+    return placed
+
+
+def _is_message(value: Any) -> bool:
+    return isinstance(value, dict) and set(value) == {"role", "content"} and _fits(list(value.values()), list[str])
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, one) for one in typing.get_args(hint))
+    if hint is Any or hint is type(None):
+        return hint is Any or value is None
+    if origin is list:
+        return isinstance(value, list) and all(_fits(one, typing.get_args(hint)[0]) for one in value)
+    if origin is dict:
+        return isinstance(value, dict)
+    if hint in (int, float):
+        return isinstance(value, int if hint is int else (int, float)) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _kind_name(hint: Any) -> str:
+    names = {str: "text", bool: "true or false", int: "a whole number", float: "a number", type(None): "nothing"}
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_kind_name(one) for one in typing.get_args(hint) if one is not type(None))
+    if origin is list:
+        return f"a list of {_kind_name(typing.get_args(hint)[0])}"
+    return names.get(hint, "a mapping")

@@ -1,0 +1,60 @@
+"""The environments of a run: that they can be reset, what was done in them, and that they are closed."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..tasks import TaskMixture
+from ..tasks.environments import TaskEnvironments, failed_calls
+from ..tasks.failures import RewardError, describe_failures
+from .distributed import Ranks
+from .doors import Generation
+
+
+class Agents:
+    """
+    What the trainer does with environments besides generating.
+
+    Args:
+        trainer ([`~trl.GRPOTrainer`]):
+            The trainer, after the host's constructor.
+        mixture ([`TaskMixture`]):
+            The tasks, some of which have tools or environments.
+        ranks ([`Ranks`]):
+            The processes of the run.
+    """
+
+    def __init__(self, trainer: Any, mixture: TaskMixture, ranks: Ranks) -> None:
+        assert mixture.environments is not None
+        self.trainer, self.mixture, self.ranks = trainer, mixture, ranks
+        self.environments: TaskEnvironments = mixture.environments
+        for name, order in self.environments.tools.items():
+            # The host sorts what it finds in a class; the model is told of tools in the user's order.
+            trainer._env_tools[name].sort(key=lambda tool, order=order: order.index(tool.__name__))
+
+    def check_resets(self) -> None:
+        """
+        Raises on every rank what a `reset` raised on one, before anything is generated.
+
+        Raises:
+            RewardError: naming the task and the cause.
+        """
+        failures = [] if self.environments.is_closed else self.mixture.failures.take()
+        if not self.environments.is_closed and self.ranks.any(bool(failures)):
+            raise RewardError(describe_failures(self.ranks.gather_objects(failures)))
+
+    def activity(self, generation: Generation) -> list[tuple[int, int, int]]:
+        """Turns of the model, tool calls that were answered and those that failed, per row of a generation."""
+        rows = zip(generation.column("completions"), self.trainer.environments, strict=True)
+        return [_activity(completion, instance) for completion, instance in rows]
+
+    def close(self) -> None:
+        """Closes every environment; a later run makes new ones."""
+        pools: Sequence[Any] = list(self.trainer._environment_pool.values())
+        self.environments.close([instance for pool in pools for instance in pool])
+
+
+def _activity(completion: Any, instance: Any) -> tuple[int, int, int]:
+    answers = [message for message in completion if message["role"] == "tool"]
+    unknown = sum(not hasattr(instance, message["name"]) for message in answers)
+    turns = sum(message["role"] == "assistant" for message in completion)
+    return turns, len(answers), failed_calls(instance) + unknown
