@@ -6,38 +6,8 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help train compare test test-numpy test-slow test-browser test-vllm test-trl-versions fuzz style quality docs pictures bench clean
-
-help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 22
-
-# torch comes first: asked for by another package it would bring gigabytes of CUDA to a machine without a GPU.
-$(BIN)/.installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[reasoning-gym,report]"
-	touch $@
-
-$(BIN)/.installed-test: $(BIN)/.installed
-	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[test]"
-	touch $@
-
-$(BIN)/.installed-dev: $(BIN)/.installed-test
-	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev]"
-	touch $@
-
-$(BIN)/.installed-docs: $(BIN)/.installed
-	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[docs]"
-	touch $@
-
-train: $(BIN)/.installed  ## train three reasoning tasks on this machine and draw the result
-	$(BIN)/accelerate launch examples/train_three_task.py
-
-# As many steps as generate about the tokens of `make train`. The page puts both runs on one axis of tokens.
-compare: $(BIN)/.installed  ## train with plain GRPO beside `make train`, and draw both
-	test -f outputs/three_task/trainer_state.json || $(MAKE) train
-	$(BIN)/accelerate launch examples/train_three_task.py --method grpo --max_steps 285 --eval_steps 57 --output_dir outputs/grpo
-	$(BIN)/python -m trl_mtgrpo report mt_grpo=outputs/three_task grpo=outputs/grpo --output outputs/compare
+.PHONY: help train compare train-environments train-program train-real test test-numpy test-slow test-browser test-vllm \
+	test-trl-versions fuzz style quality docs pictures bench clean
 
 test: $(BIN)/.installed-test  ## run the tests
 	$(BIN)/python -m pytest -q -n 2 -m "not slow and not vllm and not browser"

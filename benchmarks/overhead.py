@@ -31,7 +31,6 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.step_clock import OWN_PARTS, StepClock, markdown_table
 from tests.tiny import rows, text_of, tiny_tokenizer
 from trl_mtgrpo import MultiTaskGRPOConfig, MultiTaskGRPOTrainer, Task
-from trl_mtgrpo.state.state_file import write_state
 
 
 ROOT = Path(__file__).parent.parent
@@ -193,8 +192,7 @@ def parts(
         with clock.watching(trainer):
             trainer.train()
         started = time.process_time()
-        state = trainer.multi_task_state
-        write_state(Path(folder) / "state.json", state, [group.to_json() for group in state.carried])
+        trainer._run.checkpoints.write(Path(folder), trainer.multi_task_state, steps_left=0)
         return Parts(
             {name: value / batches for name, value in clock.seconds.items()},
             time.process_time() - started,

@@ -10,7 +10,10 @@ from unittest import mock
 from trl import GRPOTrainer
 
 from trl_mtgrpo import MultiTaskGRPOTrainer
-from trl_mtgrpo import trainer as trainer_module
+from trl_mtgrpo.host import run as run_module
+from trl_mtgrpo.host.collecting import HostRollouts
+from trl_mtgrpo.host.run import MixtureRun
+from trl_mtgrpo.rollouts import BatchLoop, Judge
 
 
 # What multi-task training adds without running the model.
@@ -64,24 +67,19 @@ class StepClock:
         ]
         if isinstance(trainer, MultiTaskGRPOTrainer):
             parts += [
-                (trainer_module.BatchCollector, "collect", "planning"),
-                (trainer_module.BatchCollector, "_fetch", "replay"),
-                (MultiTaskGRPOTrainer, "_prepare_for_loss", "replay"),
-                (MultiTaskGRPOTrainer, "_generate_and_score_completions", "state"),
-                (MultiTaskGRPOTrainer, "update_task_weights", "state"),
-                (trainer_module, "record_forward", "improvement"),
-                (trainer_module, "measure_change", "improvement"),
-                (trainer_module, "with_behaviour_policy", "behaviour policy of carried groups"),
+                (BatchLoop, "collect", "planning"),
+                (HostRollouts, "produce", "replay"),
+                (Judge, "__call__", "filtering"),
+                (MixtureRun, "prepare", "state"),
+                (MixtureRun, "step_end", "state"),
+                (MixtureRun, "_prepare_loss", "replay"),
+                (run_module, "record_forward", "improvement"),
+                (run_module, "measure_change", "improvement"),
+                (run_module, "keep_surplus", "behaviour policy of carried groups"),
             ]
-            own = ("split_generation", "merge_extra_fields", "build_replay", "add_behaviour_policy", "mark_rows")
-            parts += [(trainer_module, name, "replay") for name in own]
         with ExitStack() as stack:
             for owner, name, part in parts:
                 stack.enter_context(mock.patch.object(owner, name, self.timed(getattr(owner, name), part)))
-            if isinstance(trainer, MultiTaskGRPOTrainer):
-                judge = trainer._collector.judge
-                object.__setattr__(trainer._collector, "judge", self.timed(judge, "filtering"))
-                stack.callback(object.__setattr__, trainer._collector, "judge", judge)
             self._since = self.now()
             yield
             self._book()

@@ -194,13 +194,13 @@ def test_a_generation_without_a_list_per_prompt_is_refused(name: str, value: Any
 @pytest.mark.parametrize("position", range(len(GENERATION_FIELDS)), ids=GENERATION_FIELDS)
 def test_a_generation_with_an_element_less_is_refused(position: int) -> None:
     output = generation()
-    with pytest.raises(HostContractError, match="`GRPOTrainer._generate` must return .* for 2 prompts"):
+    with pytest.raises(HostContractError, match=r"`GRPOTrainer\._generate` must return .* for 2 prompts"):
         check_generation(output[:position] + output[position + 1 :], 2)
 
 
 @pytest.mark.parametrize("output", [[*generation()], {"prompt_ids": []}, generation(extra_fields=[])])
 def test_a_generation_of_another_kind_is_refused(output: Any) -> None:
-    with pytest.raises(HostContractError, match="`GRPOTrainer._generate` must return .* got .*tested: 1"):
+    with pytest.raises(HostContractError, match=r"`GRPOTrainer\._generate` must return .* got .*tested: 1"):
         check_generation(output, 2)
 
 
@@ -231,7 +231,7 @@ def test_another_generation_stops_before_the_first_step(monkeypatch: pytest.Monk
     generate = GRPOTrainer._generate
     monkeypatch.setattr(GRPOTrainer, "_generate", lambda self, prompts: generate(self, prompts)[:-1])
     trainer = build(tmp_path)
-    with pytest.raises(HostContractError, match="`GRPOTrainer._generate` must return"):
+    with pytest.raises(HostContractError, match=r"`GRPOTrainer\._generate` must return"):
         trainer.train()
     assert trainer.state.global_step == 0
 

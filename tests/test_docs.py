@@ -31,7 +31,7 @@ FOR_DEVELOPERS = {"api.md", "architecture.md", "checkpoint-file.md", "decisions.
 USER_PAGES = [page for page in PAGES if page.parent == DOCS and page.name not in FOR_DEVELOPERS]
 
 # Blocks that need more than a test machine: math-verify, and a model with data of the reader's.
-NOT_RUN = {"tasks-and-rewards.md": 1, "your-own-dataset.md": 1}
+NOT_RUN = {"tasks-and-rewards.md": 1, "your-own-dataset.md": 1, "programs.md": 1}
 
 _FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?<!!)\[[^\]\n]*\]\(([^)\s]+)\)")

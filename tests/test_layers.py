@@ -18,7 +18,7 @@ HEAVY = ("torch", "trl", "transformers", "datasets", "accelerate", "reasoning_gy
 ROOMS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "weighting": ((), ()),
     "sampling": ((), ()),
-    "tasks": ((), ("torch", "datasets", "pyarrow", "reasoning_gym")),
+    "tasks": ((), ("torch", "datasets", "pyarrow", "reasoning_gym", "dspy")),
     "rollouts": (("weighting", "sampling", "tasks"), ()),
     "improvement": (("weighting", "sampling", "tasks", "rollouts"), ("torch",)),
     "state": (("weighting", "sampling", "tasks", "rollouts"), ("safetensors",)),

@@ -17,7 +17,9 @@ def logging(
 ) -> Callable[..., list[float]]:
     """A reward that logs each prompt with its completion, in a column of its own, when it is time."""
 
-    def reward(prompts: list[str], completions: list[Any], log_extra: Any, trainer_state: Any, **_: Any) -> list[float]:
+    def reward(
+        prompts: list[str], completions: list[Any], log_extra: Any, trainer_state: Any, **_: Any
+    ) -> list[float]:
         if is_time(trainer_state.global_step, prompts[0]):
             log_extra(column, [seen(*pair) for pair in zip(prompts, completions, strict=True)])
         return function(completions)

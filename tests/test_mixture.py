@@ -45,21 +45,10 @@ def test_options_of_a_mixture_are_checked():
             TaskMixture(tasks, timeout=timeout)
 
 
-class Env:
-    def reset(self, **row):
-        return None
-
-    def get_reward(self):
-        return 1.0
-
-
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        ("tools", [one]),
-        ("environment_factory", Env),
         ("program", lambda example, call: ""),
-        ("max_completion_length", 9),
     ],
 )
 def test_what_cannot_be_trained_yet_is_refused(option, value):

@@ -29,6 +29,8 @@ class Batch(NamedTuple):
 
 RECIPES = {
     "one_gpu_lora": Batch(1, 16, 8, 2),
+    "pretrained_cpu": Batch(1, 4, 8, 1),
+    "pretrained_one_gpu": Batch(1, 24, 8, 1),
     "two_gpus_vllm_colocate": Batch(2, 64, 16, 4),
     "eight_gpus_zero3_vllm_server": Batch(6, 96, 8, 4),
     "paper_three_tasks": Batch(2, 32, 72, 4),
@@ -105,12 +107,12 @@ def test_the_papers_settings(name: str, field: str, value: object) -> None:
 
 
 def test_the_best_checkpoint_of_the_hardware_recipes_is_that_of_the_worst_task() -> None:
-    for name in ("one_gpu_lora", "two_gpus_vllm_colocate", "eight_gpus_zero3_vllm_server"):
+    for name in ("one_gpu_lora", "pretrained_one_gpu", "two_gpus_vllm_colocate", "eight_gpus_zero3_vllm_server"):
         assert parsed(name)[1].metric_for_best_model == "eval_worst_task_accuracy"
 
 
 def test_lora_is_asked_for_where_the_recipe_says_so() -> None:
-    assert parsed("one_gpu_lora")[2].use_peft
+    assert all(parsed(name)[2].use_peft for name in ("one_gpu_lora", "pretrained_cpu", "pretrained_one_gpu"))
 
 
 @pytest.mark.parametrize("name", ["paper_three_tasks", "paper_nine_tasks"])

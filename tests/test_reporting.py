@@ -268,3 +268,29 @@ def test_a_run_goes_on_when_the_task_of_the_best_metric_has_no_score(
     assert trainer.state.best_metric is None
     assert len([r for r in caplog.records if "metric_for_best_model" in r.getMessage()]) == 1
     assert not any(value is None for entry in trainer.state.log_history for value in entry.values())
+
+
+def test_a_batch_of_mostly_cut_completions_names_the_number_to_set_once(caplog: pytest.LogCaptureFixture) -> None:
+    told = reporter()
+    told.cut([0.5, 0.5], 16)
+    assert caplog.messages == []
+    told.cut([0.9, 1.0], 16)
+    told.cut([1.0], 16)
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith("95% of the completions of a step were cut at `max_completion_length=16`")
+    assert "Set `max_completion_length=32` or more" in caplog.messages[0]
+
+
+def test_a_batch_that_generated_nothing_is_not_cut(caplog: pytest.LogCaptureFixture) -> None:
+    reporter().cut([], 16)
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("masks", [False, True], ids=["trained", "masked"])
+def test_a_run_whose_answers_do_not_fit_says_so(masks: bool, tmp_path: Any, caplog: pytest.LogCaptureFixture) -> None:
+    tasks = [Task("T", rows("t"), contains_digit, success_threshold=1.0)]
+    settings = {"max_steps": 2, "max_completion_length": 4, "mask_truncated_completions": masks}
+    tiny_trainer(tmp_path, tasks, **settings).train()
+    said = [message for message in caplog.messages if "`max_completion_length=4`" in message]
+    assert len(said) == 1
+    assert "Set `max_completion_length=8` or more" in said[0]

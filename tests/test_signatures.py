@@ -121,8 +121,9 @@ def on_environments(environments: list[Any], **kwargs: Any) -> list[float]:
 
 
 def test_environments_are_there_with_an_environment_only() -> None:
-    Task("a", data(), on_environments, environment_factory=Env).check_signatures()
-    Task("a", data(), asks, environment_factory=Env).check_signatures()  # whose fields may hold an answer
+    chat = Dataset.from_dict({"prompt": [[{"role": "user", "content": "hi"}]]})
+    Task("a", chat, on_environments, environment_factory=Env).check_signatures()
+    Task("a", chat, asks, environment_factory=Env).check_signatures()  # whose fields may hold an answer
     with pytest.raises(ValueError, match=r"got \['environments'\] asked for by 'on_environments'"):
         checked(Task("a", data(), on_environments))
 

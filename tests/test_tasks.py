@@ -221,7 +221,8 @@ def test_without_one_a_task_needs_a_reward(options):
 
 def test_an_environment_may_own_its_data():
     task = Task("a", None, environment_factory=Env, num_rows=100)
-    assert task.splits == {}
+    assert task.train_dataset.column_names == ["prompt", "seed"]
+    assert len(task.train_dataset) == 100
     assert task.is_conversational
 
 

@@ -173,16 +173,16 @@ def test_carried_groups_train_once_with_the_policy_that_generated_them(cycle: di
     trainer = tiny_trainer(tmp_path, max_steps=8, oversampling=3.0, max_surplus_age=2, **cycle)
     expected: dict[tuple[Any, ...], list[torch.Tensor]] = {}
 
-    def identity(generation: int, rows: list[Row]) -> tuple[Any, ...]:
-        return (generation, *(tuple(row.completion_ids) for row in rows))
+    def identity(generation: int, group: list[Row]) -> tuple[Any, ...]:
+        return (generation, *(tuple(row.completion_ids) for row in group))
 
     prepare = trainer._run._prepare_loss
 
     def prepare_after_noting_the_surplus(host: Any, batch: CollectedBatch) -> dict[str, torch.Tensor]:
         generations = batch.surplus.generation.tolist()
-        for generation, rows in zip(generations, rows_of(trainer, batch.surplus), strict=True):
+        for generation, group in zip(generations, rows_of(trainer, batch.surplus), strict=True):
             if generation == trainer.multi_task_state.generation - 1:
-                expected[identity(generation, rows)] = [own_logps(trainer, row) for row in rows]
+                expected[identity(generation, group)] = [own_logps(trainer, row) for row in group]
         return prepare(host, batch)
 
     trainer._run._prepare_loss = prepare_after_noting_the_surplus
@@ -190,17 +190,17 @@ def test_carried_groups_train_once_with_the_policy_that_generated_them(cycle: di
     trainer.train()
     trained, num_carried, moved = [], 0, 0.0
     for now, (batch, members, inputs) in enumerate(prepared):
-        for i, (generation, rows) in enumerate(zip(batch.groups.generation.tolist(), members, strict=True)):
+        for i, (generation, group) in enumerate(zip(batch.groups.generation.tolist(), members, strict=True)):
             if batch.is_filler[i]:
                 continue
-            trained.append(identity(generation, rows))
+            trained.append(identity(generation, group))
             if generation == now:
                 continue
             num_carried += 1
-            for j, logps in enumerate(expected[identity(generation, rows)]):
+            for j, logps in enumerate(expected[identity(generation, group)]):
                 old = inputs["old_per_token_logps"][4 * i + j]
                 torch.testing.assert_close(old[: len(logps)], logps, rtol=1e-4, atol=1e-5)
-                moved = max(moved, float((old[: len(logps)] - own_logps(trainer, rows[j])).abs().max()))
+                moved = max(moved, float((old[: len(logps)] - own_logps(trainer, group[j])).abs().max()))
     assert num_carried > 0
     assert len(set(trained)) == len(trained)
     assert moved > 1e-3  # the policy has moved on since
@@ -224,7 +224,7 @@ def test_improvements_add_up_to_the_change_of_the_loss(tmp_path: Path) -> None:
 
     def computed(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         loss = compute(model, inputs)
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
         return loss
 
     def measured(host: Any, batch: Any, num_calls: int) -> Any:

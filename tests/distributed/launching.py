@@ -16,7 +16,9 @@ HERE = Path(__file__).parent
 NUM_RANKS = 2
 
 
-def launch(launcher: str, scenario: str, folder: Path, timeout: float = 420.0) -> list[dict[str, Any]]:
+def launch(
+    launcher: str, scenario: str, folder: Path, timeout: float = 420.0, worker: Path = HERE / "worker.py"
+) -> list[dict[str, Any]]:
     """
     What each rank of a scenario wrote.
 
@@ -25,6 +27,7 @@ def launch(launcher: str, scenario: str, folder: Path, timeout: float = 420.0) -
         scenario (`str`): A scenario of the worker.
         folder (`Path`): Where results go.
         timeout (`float`): Seconds after which the run counts as hanging.
+        worker (`Path`): What each rank runs.
     """
     folder.mkdir(parents=True, exist_ok=True)
     model = folder / "model"
@@ -35,7 +38,7 @@ def launch(launcher: str, scenario: str, folder: Path, timeout: float = 420.0) -
     else:
         config = str(HERE / f"{launcher}.yaml")
         start = ["-m", "accelerate.commands.launch", "--config_file", config, "--main_process_port", port]
-    command = [sys.executable, *start, str(HERE / "worker.py"), scenario, str(model), str(folder)]
+    command = [sys.executable, *start, str(worker), scenario, str(model), str(folder)]
     root = str(HERE.parent.parent)
     environment = os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CI": "1"}
     with (folder / "output.txt").open("w", encoding="utf-8") as output:

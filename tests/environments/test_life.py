@@ -35,14 +35,14 @@ def test_no_more_environments_than_allowed_exist(tmp_path: Path) -> None:
     )
     trainer.train()
     assert Guess.made == Guess.closed == 8
-    assert Guess.resets == 4 * int(trainer.multi_task_state.groups.generated[0])
+    assert Guess.resets == 2 + 4 * int(trainer.multi_task_state.groups.generated[0])  # two of a first look
 
 
 def test_one_task_may_be_bounded_too(tmp_path: Path) -> None:
     trainer = agent_trainer(tmp_path, [guess_task(max_environments=4)], method="grpo", max_steps=2)
     trainer.train()
     assert Guess.made == 4
-    assert Guess.resets == 2 * 16
+    assert Guess.resets == 2 + 2 * 16
 
 
 def test_a_round_is_cut_into_calls_that_keep_every_bound() -> None:

@@ -120,7 +120,9 @@ def test_a_reward_that_takes_too_little_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_reward_needs_a_weight() -> None:
-    with pytest.raises(ValueError, match="`reward_weights` of task 't' must weight a function of a task with a program"):
+    with pytest.raises(
+        ValueError, match="`reward_weights` of task 't' must weight a function of a task with a program"
+    ):
         Task("t", rows("p"), lower_share, program=one_call, reward_weights=[0.0])
 
 

@@ -48,9 +48,10 @@ def test_every_group_is_accounted_for_and_the_mix_follows_the_weights(batches: l
     assert trainer.multi_task_state.groups.imbalance.tolist() == [0, 0, 0]
     assert sum(batch.group_ledger.carried_out[1] for batch in batches) > 0
     by_module = trainer.state.log_history[0]
-    assert by_module["modules/prog.plan/groups"] + by_module["modules/prog.act/groups"] <= by_module[
-        "tasks/prog/generated_groups"
-    ]
+    assert (
+        by_module["modules/prog.plan/groups"] + by_module["modules/prog.act/groups"]
+        <= by_module["tasks/prog/generated_groups"]
+    )
     assert by_module["tasks/prog/calls_per_rollout"] > 1
     assert by_module["sampling/waves"] >= 2
     weights = trainer.task_weights

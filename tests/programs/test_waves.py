@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from trl_mtgrpo import FormatFailure, ProgramFailure
-from trl_mtgrpo.rollouts.waves import STOP, Answer, Call, Job, Refusal, Trace, Waves
+from trl_mtgrpo.rollouts.traces import Answer, Call, Job, Refusal, Trace
+from trl_mtgrpo.rollouts.waves import STOP, Waves
 
 
 class Model:

@@ -74,7 +74,9 @@ def test_nothing_joined_with_nothing_is_nothing() -> None:
 
 def test_no_groups_have_the_types_of_groups() -> None:
     nothing, some = GroupFacts.empty(SIZE, PARTS), numbered(0, 1)
-    assert {name: getattr(nothing, name).dtype for name in NAMES} == {name: getattr(some, name).dtype for name in NAMES}
+    assert {name: getattr(nothing, name).dtype for name in NAMES} == {
+        name: getattr(some, name).dtype for name in NAMES
+    }
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 99)), max_size=12))

@@ -109,3 +109,30 @@ def test_a_held_task_gets_its_share_of_what_is_generated_and_loses_its_solved_gr
         shares.append(batch.plan.weights)
     kept = np.array([1 - (1 - acceptance[0]) / 3, acceptance[1]])
     assert np.abs(np.mean(shares[30:], axis=0) - kept / kept.sum()).max() < 0.02
+
+
+class Greedy(RatioPreservingSampler):
+    """Selects what it likes."""
+
+    picks: tuple[int, ...] = ()
+
+    def select(self, task_ids: object, ledger: object, rng: object) -> np.ndarray:
+        return np.array(self.picks)
+
+
+@pytest.mark.parametrize("picks", [(0, 1, 2), (0, 0)], ids=["too many", "twice"])
+def test_a_sampler_that_selects_too_many_groups_or_one_twice_is_refused(
+    picks: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Greedy, "picks", picks)
+    with pytest.raises(ValueError, match=r"`sampler.select` must return at most 2 positions, each once, got \[0, "):
+        run(Greedy(num_groups=2, oversampling=3.0), (1.0,), 1)
+
+
+def test_a_sampler_that_plans_nothing_is_refused() -> None:
+    class Idle(RatioPreservingSampler):
+        def plan(self, *arguments: object) -> None:
+            return None
+
+    with pytest.raises(ValueError, match="`sampler` must ask for at least one group where none is carried"):
+        run(Idle(num_groups=4), (0.5, 0.5), 1)

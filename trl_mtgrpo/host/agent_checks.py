@@ -50,6 +50,7 @@ def check_agents(mixture: TaskMixture, args: GRPOConfig, host_options: Mapping[s
     Raises:
         `ValueError`: when something does not fit together.
     """
+    _check_programs(mixture)
     for task in mixture.tasks:
         _check_length(task, args, host_options)
         _check_number(task, args)
@@ -103,13 +104,30 @@ def _check_tool(task: str, name: str, tool: Any) -> None:
         ) from error
 
 
+def _check_programs(mixture: TaskMixture) -> None:
+    programs = [task.name for task in mixture.tasks if task.program is not None]
+    for task in mixture.tasks if programs else ():
+        if task.is_agentic:
+            raise ValueError(
+                f"`tools` and `environment_factory` of task '{task.name}' must be left out beside tasks with a "
+                f"program, got programs in {programs}. Both in one run is not possible yet: call the tools inside a "
+                "program."
+            )
+        if task.max_completion_length is not None:
+            raise ValueError(
+                f"`max_completion_length` of task '{task.name}' must be left out beside tasks with a program, got "
+                f"{task.max_completion_length} and programs in {programs}. Set the run's."
+            )
+
+
 def _check_length(task: Task, args: GRPOConfig, host_options: Mapping[str, Any]) -> None:
     length = task.max_completion_length
-    if length is None:
+    longest = args.max_completion_length
+    if length is None or longest is None:
         return
-    if length > args.max_completion_length:
+    if length > longest:
         raise ValueError(
-            f"`max_completion_length` of task '{task.name}' must be at most the run's, {args.max_completion_length}, "
+            f"`max_completion_length` of task '{task.name}' must be at most the run's, {longest}, "
             f"got {length}. Raise it in the config, where it bounds all tasks."
         )
     given = [name for name in ("max_tokens", "max_new_tokens") if name in (args.generation_kwargs or {})]
@@ -126,6 +144,7 @@ def _check_number(task: Task, args: GRPOConfig) -> None:
     if bound is None:
         return
     ranks, generations = args.world_size, args.num_generations
+    assert generations is not None  # the host's config has a default
     needed = generations * (ranks // math.gcd(ranks, generations))
     rows = "a group needs at once"
     if task.eval_dataset is not None and args.per_device_eval_batch_size * ranks > needed:

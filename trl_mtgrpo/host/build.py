@@ -94,7 +94,7 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
             ]
         ),
         masks_truncated=trainer.mask_truncated_completions,
-        **({} if agents is None else {"activity": agents.activity}),
+        **({} if agents is None else {"activity": agents.activity}),  # type: ignore[arg-type]
     )
     rollouts = HostRollouts(
         mixture,

@@ -1,5 +1,6 @@
 """The rollout source of the trainer: prompts go to the host's generation, facts come back, rows stay in the store."""
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -197,6 +198,12 @@ class HostRollouts:
         """See [`RolloutSource`]."""
         if self.programs is not None:
             return self.programs.beside(prompts, episodes, self.groups_per_call, self._plain)
+        if len(prompts.task) * episodes % self.ranks.size:
+            raise ValueError(
+                f"`sampler` must ask for groups whose rows {self.ranks.size} processes can share equally, got "
+                f"{len(prompts.task)} of {episodes} rows. Ask for a multiple of "
+                f"{self.ranks.size // math.gcd(self.ranks.size, episodes)}."
+            )
         return self._plain(prompts.task, prompts.row, episodes)
 
     def _plain(self, task: NDArray[np.int64], row: NDArray[np.int64], episodes: int) -> GroupFacts:

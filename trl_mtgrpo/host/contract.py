@@ -53,7 +53,7 @@ ATTRIBUTES: tuple[str, ...] = (
 )
 
 # Attributes of a built trainer with environments.
-OF_ENVIRONMENTS: tuple[str, ...] = ("_env_tools", "_environment_pool")
+OF_ENVIRONMENTS: tuple[str, ...] = ("_env_tools", "_environment_pool", "chat_template", "chat_template_kwargs")
 # Those that it makes for each batch, with one entry per row.
 OF_ROWS: tuple[str, ...] = ("environments", "_batch_environments", "_sync_tool_dicts", "_async_tool_dicts")
 

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from trl import GRPOTrainer
 
-from ..rollouts.waves import Answer, Call, Refusal
+from ..rollouts.traces import Answer, Call, Refusal
 
 
 class CallGeneration:
@@ -75,7 +75,10 @@ class CallGeneration:
         fields = {} if missing else self._fields
         assert self.host is not None
         ids, logprobs = self.host._generate_single_turn(prompts, None, fields, 1)
-        texts = self.trainer.processing_class.batch_decode(ids[: len(calls)], skip_special_tokens=True)
+        # Decoding no rows gives one empty text.
+        texts = (
+            self.trainer.processing_class.batch_decode(ids[: len(calls)], skip_special_tokens=True) if calls else []
+        )
         return [
             Answer(
                 text=text,

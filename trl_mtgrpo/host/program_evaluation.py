@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from trl import GRPOTrainer
 
-from ..rollouts.waves import Trace
+from ..rollouts.traces import Trace
 from ..tasks.rows import TaskRow
 from .doors import Door, Live, write_generation
 from .evaluation import ScoredDoor
@@ -41,7 +41,7 @@ class ProgramDoor(Live):
         return write_generation(fields)
 
     def rewards(self, host: GRPOTrainer, *arguments: Any) -> torch.Tensor:
-        rollouts = self.programs.score(self.rows, self.traces)
+        rollouts = self.programs.rewards.score(host, self.rows, self.traces)
         scored = rollouts.scored
         self.programs.counts.rollouts(scored.task_ids, scored.scores.reward, rollouts.failed)
         if isinstance(self.listener, ScoredDoor):

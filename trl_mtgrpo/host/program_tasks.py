@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..rollouts.waves import Job, Trace
+from ..rollouts.traces import Job, Trace
 from ..tasks import Task, TaskMixture
 from ..tasks.failures import FormatFailure
 from ..tasks.names import close_names
@@ -58,6 +58,12 @@ class ProgramTasks:
 
     def __bool__(self) -> bool:
         return bool(self.programs)
+
+    def sample_with(self, **options: Any) -> None:
+        """Tells programs that name sampling options which ones the run has."""
+        for program in self._runs.values():
+            if isinstance(getattr(program, "sampling", None), dict):
+                program.sampling.update(options)
 
     @property
     def has_program(self) -> NDArray[np.bool_]:

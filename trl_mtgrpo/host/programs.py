@@ -1,11 +1,10 @@
 """Programs as a source of rollouts: run in waves, rewarded once per rollout, one row of the loss per call."""
 
-import asyncio
 import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,69 +13,24 @@ from trl import GRPOTrainer
 from ..rollouts import CollectedBatch
 from ..rollouts.facts import GroupFacts
 from ..rollouts.judging import Judge
-from ..rollouts.programs import Bundles, Calls, ProgramMemory, judged, ragged_groups, rollout_part
+from ..rollouts.programs import Bundles, Calls, ProgramMemory, judged, ragged_groups
 from ..rollouts.prompts import Prompts
 from ..rollouts.store import Row, RowStore
-from ..rollouts.waves import Trace, Waves
+from ..rollouts.traces import Trace, example_text
+from ..rollouts.waves import Waves
 from ..tasks import TaskMixture
 from ..tasks.failures import RewardError, RewardFailure, describe_failures
-from ..tasks.logged import merge_logged
-from ..tasks.rows import KEY, TaskRow
-from .collecting import Scored, Scorer
+from ..tasks.rows import TaskRow
+from .collecting import Scorer
 from .distributed import Ranks
-from .doors import Generation
 from .logs import ExtraColumns
 from .program_calls import CallGeneration
 from .program_counts import ProgramCounts
+from .program_rewards import CallTable, ProgramRewards, Rollouts
 from .program_tasks import ProgramTasks
 
 
 logger = logging.getLogger(__name__)
-
-
-class Rollouts(NamedTuple):
-    """
-    Rollouts of this rank, and what all ranks know of those of all.
-
-    Args:
-        rows (`list[TaskRow]`):
-            Their rows, with what the program did among the columns.
-        traces (`list[Trace]`):
-            What they did.
-        scored ([`Scored`]):
-            Rewards of the rollouts of all ranks.
-        logged (`dict[str, list]`):
-            What reward functions logged for the rollouts of this rank.
-        failed (`numpy.ndarray` of `bool`, shape `(N,)`):
-            Which of all rollouts came to no output.
-    """
-
-    rows: list[TaskRow]
-    traces: list[Trace]
-    scored: Scored
-    logged: dict[str, list[Any]]
-    failed: NDArray[np.bool_]
-
-
-class CallTable(NamedTuple):
-    """
-    The calls of all ranks in the order of the rollouts, one entry each.
-
-    Args:
-        columns (`numpy.ndarray` of `int`, shape `(M, 9)`):
-            Rollout, role, occurrence, tokens, in the loss, trained, unparsed, tokens of the prompt, truncated.
-        bonus (`numpy.ndarray`, shape `(M,)`):
-            Reward of the module, NaN for none.
-        place (`numpy.ndarray` of `int`, shape `(M, 2)`):
-            Where its row lies.
-        most (`int`):
-            Largest number of calls of any rank.
-    """
-
-    columns: NDArray[np.int64]
-    bonus: NDArray[np.float64]
-    place: NDArray[np.int64]
-    most: int
 
 
 @dataclass(eq=False)
@@ -123,6 +77,13 @@ class HostPrograms:
 
     def __post_init__(self) -> None:
         self.tasks = ProgramTasks(self.mixture)
+        self.tasks.sample_with(
+            temperature=self.trainer.temperature,
+            max_tokens=self.trainer.max_completion_length,
+            top_p=self.trainer.top_p,
+            top_k=self.trainer.top_k,
+        )
+        self.rewards = ProgramRewards(self.trainer, self.mixture, self.tasks, self.ranks, self.scorer, self.columns)
         self.calls = CallGeneration(self.trainer)
         self.waves = Waves(
             self.calls.prepare, self.calls.generate, self._agree, max_calls=self.max_calls, timeout=self.timeout
@@ -197,12 +158,12 @@ class HostPrograms:
         """
         places = list(zip(task.repeat(episodes).tolist(), prompt.repeat(episodes).tolist(), strict=True))
         rows, traces = self.roll(self.mixture.rows(self.ranks.local(places)))
-        logged, bonus = self._module_rewards(rows, traces)
-        rollouts = self.score(rows, traces)
+        logged, bonus = self.rewards.of_modules(rows, traces)
+        rollouts = self.rewards.score(self.calls.host, rows, traces)
         table = self.table(rows, traces, bonus)
         self.record(table)
         scores = rollouts.scored.scores
-        calls = self._earned(table, rollouts)
+        calls = self.rewards.of_calls(table, rollouts)
         self.store.add(self._rows(rollouts, logged, episodes), reserve=table.most)
         bundles = Bundles(
             task=task,
@@ -263,73 +224,8 @@ class HostPrograms:
             raise RewardError(describe_failures(self.ranks.gather_objects(failures)))
         return [self.tasks.with_trace(row, trace) for row, trace in zip(rows, traces, strict=True)], traces
 
-    def score(self, rows: list[TaskRow], traces: list[Trace]) -> Rollouts:
-        """
-        Rewards rollouts with the host's reward functions. Every rank calls it with as many.
-
-        Args:
-            rows (`list[TaskRow]`):
-                Rows of this rank's rollouts, with their traces.
-            traces (`list[Trace]`):
-                What they did.
-
-        Returns:
-            [`Rollouts`]
-        """
-        prompts = [_first_prompt(row, trace) for row, trace in zip(rows, traces, strict=True)]
-        completions = [_text(trace, prompt) for trace, prompt in zip(traces, prompts, strict=True)]
-        ids = [list(answered[-1].completion_ids) if (answered := _answers(trace)) else [] for trace in traces]
-        self.mixture.bind(rows)
-        assert self.calls.host is not None
-        values = self.calls.host._calculate_rewards([row.for_host() for row in rows], prompts, completions, ids)
-        logged = self.columns.take()
-        fields = [_all_tokens(trace) for trace in traces]
-        scored = self.scorer.score(values, rows, Generation(prompts, fields, []))
-        failed = self.ranks.gather([int(trace.failed) for trace in traces]).astype(bool)
-        parts, reward = scored.scores.parts.copy(), scored.scores.reward.copy()
-        for k, task in self.tasks.programs.items():
-            dead = failed & (scored.task_ids == k)
-            if task.failure_reward is not None and dead.any():
-                reward[dead] = task.failure_reward
-                parts = rollout_part(parts, self.mixture.scoring.part_weights[k], reward, dead)
-                if task.outcome_func is not None:
-                    parts[dead, len(task.sources()) - 1] = 0.0
-        scoring = self.mixture.scoring
-        scores = scoring.score(scoring.host_values(parts, scored.task_ids, reward), scored.task_ids)
-        return Rollouts(rows, traces, scored._replace(scores=scores), logged, failed)
-
     def _agree(self, number: int) -> int:
         return int(self.ranks.gather([number]).max())
-
-    def _module_rewards(self, rows: list[TaskRow], traces: list[Trace]) -> tuple[list[dict[str, Any]], list[float]]:
-        """What the calls of this rank logged and earned for themselves; NaN where their module has no reward."""
-        owners = [(row, call) for row, trace in zip(rows, traces, strict=True) for call in trace.calls]
-        logged: list[dict[str, Any]] = [{} for _ in owners]
-        earned = [float("nan")] * len(owners)
-        for k, module, function in self.tasks.module_rewards:
-            mine = [i for i, (row, call) in enumerate(owners) if row.task_id == k and call.module == module]
-            if not mine:
-                continue
-            columns: dict[str, list[Any]] = {}
-
-            def log_extra(column: str, values: Any, columns: dict[str, list[Any]] = columns) -> None:
-                columns[column] = merge_logged(columns.get(column), values)
-
-            answers = [owners[i][1].answer for i in mine]
-            result: Any = function(
-                prompts=[owners[i][1].prompt for i in mine],
-                completions=[answer.completion for answer in answers if answer is not None],
-                completion_ids=[list(answer.completion_ids) for answer in answers if answer is not None],
-                trainer_state=self.trainer.state,
-                log_extra=log_extra,
-                log_metric=self.trainer._log_metric,
-                **{KEY: [owners[i][0] for i in mine]},
-            )
-            values = asyncio.run(result) if asyncio.iscoroutine(result) else result
-            for place, (i, value) in enumerate(zip(mine, values, strict=True)):
-                earned[i] = float("nan") if value is None else value
-                logged[i] |= {column: values[place] for column, values in columns.items()}
-        return logged, earned
 
     def table(self, rows: list[TaskRow], traces: list[Trace], bonus: list[float] | None = None) -> CallTable:
         """The calls of all ranks. Every rank calls it, with as many rows."""
@@ -377,33 +273,6 @@ class HostPrograms:
         }
         for task_id, module in sorted(set(self.ranks.gather_objects(sorted(own)))):
             self.modules[task_id].append(module)
-
-    def _earned(self, table: CallTable, rollouts: Rollouts) -> Calls:
-        """The calls with their rewards: the rollout's, more by the module's own, or what an unreadable answer gets."""
-        columns, scored = table.columns, rollouts.scored
-        rollout = columns[:, 0]
-        reward, parts = scored.scores.reward[rollout].copy(), scored.scores.parts[rollout].copy()
-        task_ids, unparsed = scored.task_ids[rollout], columns[:, 6].astype(bool)
-        for k, task in self.tasks.programs.items():
-            weights = self.mixture.scoring.part_weights[k]
-            first = int(np.flatnonzero(weights)[0])
-            more = (task_ids == k) & ~np.isnan(table.bonus) & ~np.isnan(reward)
-            reward[more] += table.bonus[more]
-            parts[more, first] = np.nan_to_num(parts[more, first]) + table.bonus[more] / weights[first]
-            wrong = (task_ids == k) & unparsed
-            reward[wrong] = task.format_failure_reward
-            parts = rollout_part(parts, weights, reward, wrong)
-        return Calls(
-            rollout=rollout,
-            role=columns[:, 1],
-            occurrence=columns[:, 2],
-            tokens=columns[:, 3],
-            in_loss=columns[:, 4].astype(bool),
-            trains=columns[:, 5].astype(bool),
-            place=table.place,
-            reward=reward,
-            parts=parts,
-        )
 
     def _rows(self, rollouts: Rollouts, logged: list[dict[str, Any]], episodes: int) -> list[Row]:
         """This rank's rows of the loss, one per call."""
@@ -465,45 +334,3 @@ class HostPrograms:
             if self.trainer.accelerator.is_main_process and k in own:
                 i = own.index(k)
                 logger.info("%s", example_text(task.name, rollouts.traces[i], float(rollouts.scored.scores.reward[i])))
-
-
-def example_text(name: str, trace: Trace, reward: float) -> str:
-    """
-    What one rollout of a program did, to be read before training.
-
-    Args:
-        name (`str`):
-            The task.
-        trace ([`Trace`]):
-            The rollout.
-        reward (`float`):
-            What it earned.
-
-    Returns:
-        `str`: lines without a trailing newline.
-    """
-    lines = [f"Example of the program of task '{name}' ({len(trace.calls)} calls, reward {reward:g}):"]
-    for number, call in enumerate(trace.calls, 1):
-        prompt = call.prompt if isinstance(call.prompt, str) else [dict(message) for message in call.prompt]
-        lines += [f"  {number}. {call.module}", f"     prompt: {prompt!r}", f"     answer: {call.text!r}"]
-    lines.append(f"  output: {trace.output!r}" if not trace.failed else f"  {trace.ending}: {trace.message}")
-    return "\n".join(lines)
-
-
-def _answers(trace: Trace) -> list[Any]:
-    return [call.answer for call in trace.calls]
-
-
-def _first_prompt(row: TaskRow, trace: Trace) -> Any:
-    return trace.calls[0].prompt if trace.calls else row.columns.get("prompt")
-
-
-def _text(trace: Trace, prompt: Any) -> Any:
-    """The output in the form of the host's completions."""
-    text = "" if trace.output is None else trace.output if isinstance(trace.output, str) else str(trace.output)
-    return text if isinstance(prompt, str) else [{"role": "assistant", "content": text}]
-
-
-def _all_tokens(trace: Trace) -> dict[str, Any]:
-    ids = [token for answer in _answers(trace) for token in answer.completion_ids]
-    return {"completion_ids": ids} if ids else {"completion_ids": [0], "tool_mask": [0]}

@@ -20,7 +20,7 @@ from ..improvement.measure import MeasuredChange, measure_change
 from ..improvement.weight_updates import TrainedBatch, WeightUpdater, mark_rows
 from ..report.metrics import averaged, batch_metrics, episode_metrics, leave_out_unmeasured, update_metrics
 from ..report.model_card import extend_model_card, multi_task_section
-from ..report.reporting import RunReporter
+from ..report.reporting import CUT_SHARE, RunReporter
 from ..rollouts import BatchLoop, CollectedBatch, RolloutSource, RowStore
 from ..state.run_state import MultiTaskState
 from ..tasks import TaskMixture
@@ -32,6 +32,7 @@ from .contract import check_loss_inputs
 from .distributed import Ranks
 from .doors import Door, Live, Probe
 from .evaluation import ScoredDoor, TaskEvaluation
+from .first_look import look_at_environments
 from .logs import ExtraColumns
 from .plain import PlainRun
 from .program_evaluation import evaluate_rows
@@ -139,6 +140,7 @@ class MixtureRun(PlainRun):
             self.programs.begin(host, self.state.generation, self.state.programs)
         limit = getattr(self.loop.sampler, "group_limit", None)
         self.reporter.open(self.trainer.state.global_step + 1, limit)
+        calls_before = len(self.metrics.get(CUT_SHARE, ()))
         batch, state = self.loop.collect(
             self.state, weights, self.source, held=self.state.guard.held, on_round=self.reporter.round
         )
@@ -154,6 +156,7 @@ class MixtureRun(PlainRun):
         self.record(metrics)
         for unit, ledger in (("groups", state.groups), ("tokens", state.tokens)):  # totals, never averaged
             self.metrics[f"sampling/total_generated_{unit}"] = [float(ledger.generated.sum())]
+        self.reporter.cut(self.metrics.get(CUT_SHARE, [])[calls_before:], self.trainer.max_completion_length)
         self.reporter.batch(batch, state)
         return self._prepare_loss(host, batch)
 
@@ -300,6 +303,8 @@ class MixtureRun(PlainRun):
         if found is not None:
             self.trainer._metrics["train"].clear()
         try:
+            if self.agents is not None and self.trainer.accelerator.is_main_process:
+                look_at_environments(self.trainer, self.mixture)
             return host.train(found, *args, **kwargs)
         finally:
             if self.agents is not None:

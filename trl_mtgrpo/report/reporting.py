@@ -25,6 +25,11 @@ logger = logging.getLogger(__name__)
 # Seconds of generation after which a step is long enough to speak of its rounds.
 LONG_STEP = 10.0
 
+# The host's metric of each generate call, over all ranks: the share of completions without an end.
+CUT_SHARE = "completions/clipped_ratio"
+# Share of a batch's completions without an end from which on the limit, and not the model, decides what is learned.
+MOSTLY_CUT = 0.5
+
 _UNSCORED = OUTCOMES.index("unscored")
 
 
@@ -140,6 +145,25 @@ class RunReporter:
                 f"`max_empty_steps` must exceed the generation batches in a row without a trainable group, got "
                 f"{state.empty_steps} of them. {cause or 'Nothing was generated.'}{self._failures()} Check the reward "
                 "functions on a few completions, or choose prompts of another difficulty."
+            )
+
+    def cut(self, shares: Sequence[float], limit: int) -> None:
+        """
+        Says that most completions of a batch were cut before their end.
+
+        Args:
+            shares (`Sequence[float]`):
+                Share of cut completions in each generate call of the batch.
+            limit (`int`):
+                Most tokens of a completion.
+        """
+        share = sum(shares) / len(shares) if shares else 0.0
+        if share > MOSTLY_CUT:
+            self._warn(
+                "cut",
+                f"{share:.0%} of the completions of a step were cut at `max_completion_length={limit}`, before the "
+                f"model had ended them. Set `max_completion_length={2 * limit}` or more, or ask for shorter answers "
+                "in the prompts (metric `completions/clipped_ratio`).",
             )
 
     def guard(self, before: NDArray[np.bool_], after: NDArray[np.bool_]) -> None:

@@ -272,6 +272,12 @@ class BatchLoop:
         generated = GroupFacts.join(rounds) if rounds else carried.select(np.zeros(0, dtype=np.int64))
         stock = GroupFacts.join([carried, generated.select(generated.accepted)])
         chosen = np.sort(np.asarray(self.sampler.select(stock.task, ledger, rng), dtype=np.int64))
+        num_groups = int(ledger.desired.sum()) if self.num_groups is None else self.num_groups
+        if len(chosen) > num_groups or len(np.unique(chosen)) < len(chosen):
+            raise ValueError(
+                f"`sampler.select` must return at most {num_groups} positions, each once, got {chosen.tolist()}. "
+                "Leave the others out: they are carried or expire."
+            )
         if self.balances is not None:
             chosen = balanced(stock, chosen, self.balances)
         trained = stock.select(chosen)
@@ -279,7 +285,6 @@ class BatchLoop:
         left[chosen] = False
         young = left & (state.generation + 1 - stock.generation <= self.max_surplus_age)
         surplus = stock.select(young)
-        num_groups = int(ledger.desired.sum()) if self.num_groups is None else self.num_groups
         batch = _filled(trained, generated, num_groups - len(trained), rng)
         rejected = ~generated.accepted
 
@@ -316,6 +321,11 @@ def _filled(trained: GroupFacts, generated: GroupFacts, missing: int, rng: np.ra
     rejected = np.flatnonzero(~generated.accepted)
     filling = generated.select(rejected[rng.permutation(len(rejected))[:missing]])
     pool = filling if len(filling) else trained
+    if not len(pool):
+        raise ValueError(
+            "`sampler` must ask for at least one group where none is carried, got no request. Let `plan` return "
+            "counts in the first round."
+        )
     repeats = np.arange(len(filling), missing) % max(len(pool), 1)
     return GroupFacts.join([trained, filling, pool.select(repeats)])
 

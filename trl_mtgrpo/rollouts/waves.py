@@ -12,8 +12,9 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
-from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any
+
+from .traces import Answer, Call, Ending, Job, Refusal, Trace
 
 
 # More calls than any rank can have pending: what a rank brings to the agreement when a program of its own has a bug.
@@ -23,139 +24,12 @@ _PATIENCE = 3
 # Seconds in which the threads of a run that ends in an error may end on their own.
 _FAREWELL = 5.0
 
-Ending = Literal["returned", "failed", "unparsed", "too many calls", "too long", "timeout"]
-
-
-class Answer(NamedTuple):
-    """
-    What was generated for a call.
-
-    Args:
-        text (`str`):
-            What the program gets.
-        completion (`Any`):
-            The completion as text or messages.
-        prompt_ids (`list[int]`):
-            Tokens of the prompt.
-        completion_ids (`list[int]`):
-            Tokens of the completion, exactly as they were sampled.
-        logprobs (`list[float]`, *optional*):
-            Their log-probabilities, where the generation backend gave them.
-    """
-
-    text: str
-    completion: Any
-    prompt_ids: Sequence[int]
-    completion_ids: Sequence[int]
-    logprobs: Sequence[float] | None = None
-
-
-@dataclass
-class Call:
-    """
-    One call of the model by a program.
-
-    Args:
-        module (`str`):
-            The role that the program gave it.
-        occurrence (`int`):
-            How often the module had been called before in this rollout.
-        prompt (`Any`):
-            What the program sent, text or messages.
-        answer ([`Answer`], *optional*):
-            What was generated.
-        unparsed (`bool`):
-            Whether the program could not read the answer.
-    """
-
-    module: str
-    occurrence: int
-    prompt: Any
-    answer: Answer | None = None
-    unparsed: bool = False
-
-    @property
-    def text(self) -> str:
-        """The answer that the program got."""
-        return "" if self.answer is None else self.answer.text
-
-
-@dataclass
-class Trace:
-    """
-    What a rollout did.
-
-    Args:
-        calls (`list[Call]`):
-            Its calls with their answers, in order.
-        output (`Any`):
-            What the program returned; `None` where it did not.
-        ending (`str`):
-            How it ended.
-        message (`str`):
-            What it failed with.
-        bug (`str`):
-            Why the run must stop; empty for none.
-        details (`str`):
-            The traceback of that.
-    """
-
-    calls: list[Call] = field(default_factory=list)
-    output: Any = None
-    ending: Ending = "returned"
-    message: str = ""
-    bug: str = ""
-    details: str = ""
-
-    @property
-    def failed(self) -> bool:
-        """Whether the rollout came to no output."""
-        return self.ending != "returned"
-
-
-@dataclass(frozen=True)
-class Job:
-    """
-    A rollout to be made.
-
-    Args:
-        program (`Callable`):
-            `program(example, call) -> output`.
-        example (`dict`):
-            The row's columns. The program gets a copy of its own.
-        failures (`tuple[type[Exception], ...]`):
-            What it may raise to end the rollout.
-        unparsed (`tuple[type[Exception], ...]`):
-            Those of them that say that its last answer could not be read.
-    """
-
-    program: Callable[[Any, Any], Any]
-    example: Mapping[str, Any]
-    failures: tuple[type[Exception], ...] = ()
-    unparsed: tuple[type[Exception], ...] = ()
-
-
 # From the calls of this rank to the tokens of each prompt, or why a call cannot be made: `Refusal`.
 Prepare = Callable[[Sequence[Call]], Sequence[Any]]
 # From what was prepared and the number of rows, equal on all ranks, to one answer per call of this rank.
 Generate = Callable[[Sequence[Call], Sequence[Any], int], Sequence[Answer]]
 # The largest of every rank's number.
 Agree = Callable[[int], int]
-
-
-class Refusal(NamedTuple):
-    """
-    Why a call cannot be generated.
-
-    Args:
-        message (`str`):
-            What is wrong with it.
-        is_bug (`bool`):
-            Whether the program is wrong, or only this rollout has gone too far.
-    """
-
-    message: str
-    is_bug: bool
 
 
 class _Stopped(BaseException):
@@ -192,6 +66,12 @@ class ProgramCall:
     def answer(self, module: str, prompt: Any) -> Answer:
         """The same with the sampled tokens."""
         return self._rollout.ask(module, prompt)
+
+    def refuse(self, message: str) -> None:
+        """Ends the run with an error: the program asks for what cannot be done."""
+        self._rollout.found_bug(message)
+        self._rollout.stop()
+        raise _Stopped
 
     def mark_unparsed(self) -> None:
         """Says that the answer to the last call could not be read. That call gets the `format_failure_reward`."""

@@ -16,7 +16,8 @@ def checked_tasks(given: Sequence[Task]) -> tuple[Task, ...]:
     if len(set(names)) != len(names):
         repeated = sorted({name for name in names if names.count(name) > 1})
         raise ValueError(f"`tasks` must have distinct names, got {repeated} more than once. Rename one of each.")
-    kinds = {task.name: task.is_conversational for task in tasks}
+    # A program sends prompts of its own.
+    kinds = {task.name: task.is_conversational for task in tasks if task.program is None}
     if len(set(kinds.values())) > 1:
         raise ValueError(
             "`tasks` must all have prompts of one kind, got "

@@ -1,6 +1,7 @@
 """What the host sees of each task's tools and environment: one class per task, whose instances hold the user's."""
 
 import asyncio
+import functools
 import inspect
 import logging
 import traceback
@@ -139,14 +140,14 @@ class TaskEnvironments:
 
     def _members(self, task: "Task") -> dict[str, Callable[..., Any]]:
         members = {
-            tool.__name__: _method(task, tool.__name__, tool, lambda self, tool=tool: tool) for tool in task.tools
+            tool.__name__: _method(task, tool.__name__, tool, functools.partial(_given, tool)) for tool in task.tools
         }
         if task.environment_factory is not None:
             kind = task.environment_class
             for name in environment_tools(kind):
                 # As an instance would show it: without `self`, also where the method is static.
                 shown = inspect.getattr_static(kind, name).__get__(object(), kind)
-                members[name] = _method(task, name, shown, lambda self, name=name: getattr(self._environment, name))
+                members[name] = _method(task, name, shown, functools.partial(_of_object, name))
         return members
 
 
@@ -239,6 +240,15 @@ def _own_columns(task: "Task", row: TaskRow) -> Mapping[str, Any]:
     return {name: value for name, value in row.columns.items() if name != "prompt"}
 
 
+def _given(tool: Callable[..., Any], host: "HostEnvironment") -> Callable[..., Any]:
+    return tool
+
+
+def _of_object(name: str, host: "HostEnvironment") -> Callable[..., Any]:
+    method: Callable[..., Any] = getattr(host._environment, name)
+    return method
+
+
 def _method(
     task: "Task", name: str, shown: Callable[..., Any], target: Callable[[HostEnvironment], Callable[..., Any]]
 ) -> Callable[..., Any]:
@@ -259,7 +269,7 @@ def _method(
 
     else:
 
-        def call(self: HostEnvironment, /, *args: Any, **kwargs: Any) -> Any:
+        def call(self: HostEnvironment, /, *args: Any, **kwargs: Any) -> Any:  # type: ignore[misc]
             try:
                 return _checked(self, name, call_within(seconds, lambda: target(self)(*args, **kwargs)))
             except RewardTimeout:

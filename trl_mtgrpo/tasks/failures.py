@@ -59,11 +59,26 @@ class RewardFailures:
 
 
 class ProgramFailure(Exception):
-    """Raised by a program that cannot go on; the rollout gets the task's `failure_reward`."""
+    """
+    Raised by a program that cannot go on; the rollout gets the task's `failure_reward`.
+
+    Args:
+        message (`str`, *optional*, defaults to `""`):
+            Why.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message)
 
 
 class FormatFailure(ProgramFailure):
-    """Raised by a program that cannot read the last answer, which then gets the task's `format_failure_reward`."""
+    """
+    Raised by a program that cannot read the last answer, which then gets the task's `format_failure_reward`.
+
+    Args:
+        message (`str`, *optional*, defaults to `""`):
+            Why.
+    """
 
 
 class RewardError(RuntimeError):

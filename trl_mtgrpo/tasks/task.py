@@ -269,8 +269,8 @@ class Task:
             added = [name for name in visible_columns(dataset) if name in PROGRAM_COLUMNS]
             if added:
                 raise ValueError(
-                    f"`{split}` of task '{self.name}' must not have columns that its program adds, got {added}. Rename "
-                    "them with `dataset.rename_column`."
+                    f"`{split}` of task '{self.name}' must not have columns that its program adds, got {added}. "
+                    "Rename them with `dataset.rename_column`."
                 )
 
     def _check_data(self) -> None:
