@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help train train-environments train-program train-real test test-numpy test-slow test-vllm test-trl-versions fuzz style \
-	quality docs bench clean
+.PHONY: help train compare train-environments train-program train-real test test-numpy test-slow test-browser test-vllm \
+	test-trl-versions fuzz style quality docs pictures bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 22
@@ -27,8 +27,17 @@ $(BIN)/.installed-dev: $(BIN)/.installed-test
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $@
 
+$(BIN)/.installed-docs: $(BIN)/.installed
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	touch $@
+
 train: $(BIN)/.installed  ## train three reasoning tasks on this machine and draw the result
 	$(BIN)/accelerate launch examples/train_three_task.py
+
+compare: $(BIN)/.installed  ## train with plain GRPO beside `make train`, and draw both
+	test -f outputs/three_task/trainer_state.json || $(MAKE) train
+	$(BIN)/accelerate launch examples/train_three_task.py --method grpo --max_steps 270 --output_dir outputs/grpo
+	$(BIN)/python -m trl_mtgrpo report mt_grpo=outputs/three_task grpo=outputs/grpo --output outputs/compare
 
 train-program: $(BIN)/.installed  ## train a program of two calls whose first one is never rewarded
 	$(BIN)/python examples/train_program.py
@@ -45,7 +54,7 @@ train-real: $(BIN)/.installed-real  ## train a pretrained chat model with LoRA o
 	$(BIN)/accelerate launch examples/train_real.py
 
 test: $(BIN)/.installed-test  ## run the tests
-	$(BIN)/python -m pytest -q -n 2 -m "not slow and not vllm"
+	$(BIN)/python -m pytest -q -n 2 -m "not slow and not vllm and not browser"
 
 test-numpy: $(BIN)/.installed-numpy  ## run the numpy tests where only numpy, pytest and hypothesis are installed
 	$(VENV)-numpy/bin/python -m pytest -q tests/weighting tests/sampling tests/rollouts/test_simulation.py
@@ -57,6 +66,9 @@ $(BIN)/.installed-numpy:
 
 test-slow: $(BIN)/.installed-dev  ## run the long tests: launches, ZeRO, kills, the whole option matrix
 	$(BIN)/python -m pytest -q -m "slow and not vllm"
+
+test-browser: $(BIN)/.installed-dev  ## open the built site in Chromium, at the width of a screen and of a phone
+	$(BIN)/python -m pytest -q -m browser tests/test_site.py
 
 test-vllm:  ## build the vLLM environment for the CPU and run its tests
 	$(PYTHON) tests/vllm_cpu/environment.py --folder .venv-vllm
@@ -75,11 +87,16 @@ quality: $(BIN)/.installed-dev  ## lint and type-check
 	$(BIN)/mypy --strict trl_mtgrpo/weighting trl_mtgrpo/sampling
 	$(BIN)/mypy trl_mtgrpo
 
-docs: $(BIN)/.installed-dev  ## build the documentation into site/
-	$(BIN)/mkdocs build --strict
+docs: $(BIN)/.installed-docs  ## build the documentation into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+pictures: $(BIN)/.installed  ## draw the pictures of the documentation
+	$(BIN)/python docs/make_pictures.py
+	$(BIN)/python docs/make_architecture.py
 
 bench: $(BIN)/.installed  ## the rollout benchmark's table
 	$(BIN)/python benchmarks/rollouts.py
 
 clean:  ## remove environments and outputs
 	rm -rf $(VENV) $(VENV)-numpy build dist site outputs *.egg-info
+	@echo "The cache stays: warm starts and puzzles in $${XDG_CACHE_HOME:-$$HOME/.cache}/trl_mtgrpo"

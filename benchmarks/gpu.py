@@ -3,7 +3,7 @@
     python benchmarks/gpu.py
 
 The model is untrained, so rewards succeed at chosen rates; prompts are those of the three-task example. The table is
-added to `docs/benchmarks.md` with date and hardware.
+added to `docs/research/benchmarks.md` with date and hardware.
 """
 
 import argparse
@@ -128,7 +128,7 @@ def main() -> int:
     parser.add_argument("--prompts", type=int, default=1000, help="prompts per task")
     parser.add_argument("--batches", type=int, default=5, help="generation batches that are measured")
     parser.add_argument("--cpu", action="store_true", help="run without CUDA, to try the script with small numbers")
-    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "benchmarks.md")
+    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "research" / "benchmarks.md")
     arguments = parser.parse_args()
     if not torch.cuda.is_available() and not arguments.cpu:
         print("no CUDA device here: nothing measured, nothing written")

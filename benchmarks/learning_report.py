@@ -4,7 +4,7 @@ What the runs of `benchmarks/learning.py` say: tables paired by seed, thresholds
     python benchmarks/learning_report.py
 
 Writes `docs/data/learning.md`, `docs/data/learning.json`, `docs/images/learning_<world>*.png` and the table of
-`docs/benchmarks.md` from the runs under `benchmarks/results/learning`.
+`docs/results.md` from the runs under `benchmarks/results/learning`.
 """
 
 import json
@@ -31,7 +31,7 @@ from trl_mtgrpo.report.sampling_pictures import weights_and_shares
 DATA = ROOT / "docs" / "data"
 IMAGES = ROOT / "docs" / "images"
 # The page that explains the differences and shows them between two comments.
-GUIDE = ROOT / "docs" / "benchmarks.md"
+GUIDE = ROOT / "docs" / "results.md"
 BEGIN, END = "<!-- table: python benchmarks/learning_report.py -->", "<!-- end of table -->"
 
 WORLDS = ("three", "eight", "unequal", "even", "stress")
@@ -641,7 +641,7 @@ def main() -> None:
     page = [
         "# Learning: measured tables",
         "Made by `python benchmarks/learning_report.py` from the runs of `python benchmarks/learning.py`. What they "
-        "mean is said in [Benchmarks](../benchmarks.md).",
+        "mean is said in [Benchmarks](../research/benchmarks.md).",
         *(section(world, runs, found[world]) for world, runs in worlds.items()),
     ]
     for world in WORLDS:

@@ -1,9 +1,9 @@
 """What filtering costs: groups and tokens generated per trained group under each rule, with the least possible beside.
 
-    python benchmarks/rollouts.py            # the tables of docs/rollouts.md; under three minutes on one core
+    python benchmarks/rollouts.py            # the tables of docs/research/rollouts.md; under three minutes on one core
     python benchmarks/rollouts.py --real     # and the same ratio measured through the real trainer
 
-Writes `docs/data/rollouts.md`, `docs/data/rollouts.json` and the table of `docs/rollouts.md`.
+Writes `docs/data/rollouts.md`, `docs/data/rollouts.json` and the table of `docs/research/rollouts.md`.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from trl_mtgrpo.sampling import AcceptanceEstimate, IndexStream, RatioPreserving
 
 OUTPUT = ROOT / "docs" / "data"
 # The page that explains the main table and shows it between two comments.
-GUIDE = ROOT / "docs" / "rollouts.md"
+GUIDE = ROOT / "docs" / "research" / "rollouts.md"
 BEGIN, END = "<!-- table: python benchmarks/rollouts.py -->", "<!-- end of table -->"
 # JSON field, heading and format of each column.
 COLUMNS = {
@@ -283,7 +283,7 @@ def page(found: dict[str, Any]) -> str:
     parts = [
         "# Rollouts: measured tables",
         "Made by `python benchmarks/rollouts.py`; the same numbers with their ranges are in `rollouts.json`. How to "
-        "read them is said in [What filtering costs](../rollouts.md).",
+        "read them is said in [What filtering costs](../research/rollouts.md).",
         f"## {titles[0][0].upper()}{titles[0][1:]}",
         f"{paper['num_steps']} steps, G = {paper['num_generations']}, {len(paper['seeds'])} seeds: mean, and for the "
         "main column the range.",

@@ -1,4 +1,4 @@
-"""The page of errors: each of its texts is raised by the library and matched by a test, and none is missing."""
+"""The pages of errors: each of its texts is raised by the library and matched by a test, and none is missing."""
 
 import ast
 import functools
@@ -73,10 +73,11 @@ def of_rewards() -> set[str]:
 
 @functools.cache
 def entries() -> list[str]:
-    """First cells of the tables above the warnings."""
-    text = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8").split("## Warnings")[0]
-    cells = [line.split(" | ")[0].removeprefix("| ") for line in text.splitlines() if line.startswith("| ")]
-    return [cell for cell in cells if cell != "message"]
+    """First cells of the tables of messages, above the warnings."""
+    pages = [page.read_text(encoding="utf-8") for page in sorted((ROOT / "docs").glob("errors*.md"))]
+    tables = [table for page in pages for table in page.split("## Warnings")[0].split("| message | ")[1:]]
+    lines = [line for table in tables for line in table.split("\n\n")[0].splitlines() if line.startswith("| ")]
+    return [line.split(" | ")[0].removeprefix("| ") for line in lines]
 
 
 def pattern(text: str) -> re.Pattern[str]:

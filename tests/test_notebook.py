@@ -1,6 +1,7 @@
 """The notebook runs from top to bottom, quickly, and shows the report's pictures."""
 
 import os
+import re
 import time
 from pathlib import Path
 
@@ -38,9 +39,18 @@ def test_the_notebook_runs_and_shows_its_pictures(tmp_path: Path, monkeypatch: p
     assert "| **worst task** |" in text
 
 
-def test_the_notebook_is_kept_without_outputs() -> None:
+def test_the_notebook_is_kept_with_what_it_shows_and_nothing_of_a_machine() -> None:
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     nbformat.validate(notebook)
-    assert all(
-        not cell.outputs and cell.execution_count is None for cell in notebook.cells if cell.cell_type == "code"
-    )
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 4
+    assert not [output for output in outputs if output.get("name") == "stderr" or output.output_type == "error"]
+    saved = NOTEBOOK.read_text(encoding="utf-8")
+    assert not [path for path in ("/home/", "/root/", "/tmp/", "/work/", "site-packages") if path in saved]
+    assert "untrained model" in notebook.cells[0].source
+
+
+def test_the_install_cell_names_an_extra_that_exists() -> None:
+    source = nbformat.read(NOTEBOOK, as_version=4).cells[1].source
+    assert re.search(r"%pip install -q -e \"\.\.\[(\w+)\]\"", source).group(1) == "report"
+    assert "\nreport = [" in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
