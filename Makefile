@@ -9,6 +9,50 @@ export TOKENIZERS_PARALLELISM ?= false
 .PHONY: help train compare train-environments train-program train-real test test-numpy test-slow test-browser test-vllm \
 	test-trl-versions fuzz style quality docs pictures bench clean
 
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 22
+
+# torch comes first: asked for by another package it would bring gigabytes of CUDA to a machine without a GPU.
+$(BIN)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[reasoning-gym,report]"
+	touch $@
+
+$(BIN)/.installed-test: $(BIN)/.installed
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[test]"
+	touch $@
+
+$(BIN)/.installed-dev: $(BIN)/.installed-test
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+$(BIN)/.installed-docs: $(BIN)/.installed
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	touch $@
+
+train: $(BIN)/.installed  ## train three reasoning tasks on this machine and draw the result
+	$(BIN)/accelerate launch examples/train_three_task.py
+
+compare: $(BIN)/.installed  ## train with plain GRPO beside `make train`, and draw both
+	test -f outputs/three_task/trainer_state.json || $(MAKE) train
+	$(BIN)/accelerate launch examples/train_three_task.py --method grpo --max_steps 270 --output_dir outputs/grpo
+	$(BIN)/python -m trl_mtgrpo report mt_grpo=outputs/three_task grpo=outputs/grpo --output outputs/compare
+
+train-program: $(BIN)/.installed  ## train a program of two calls whose first one is never rewarded
+	$(BIN)/python examples/train_program.py
+
+train-environments: $(BIN)/.installed  ## train a plain task, an environment and a tool on this machine
+	$(BIN)/python examples/train_environments.py
+
+# What the conversion and the adapters need; the model itself is fetched by the script, once.
+$(BIN)/.installed-real: $(BIN)/.installed
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[pretrained]"
+	touch $@
+
+train-real: $(BIN)/.installed-real  ## train a pretrained chat model with LoRA on three kinds of questions
+	$(BIN)/accelerate launch examples/train_real.py
+
 test: $(BIN)/.installed-test  ## run the tests
 	$(BIN)/python -m pytest -q -n 2 -m "not slow and not vllm and not browser"
 

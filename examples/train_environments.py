@@ -77,7 +77,7 @@ def show_episode(task: Task, model: Any, tokenizer: Any, console: Console) -> No
         reward = environment.get_reward()
     else:
         reward = task.reward_funcs[0](completions=[completion], answer=[row["answer"]])[0]
-    console.print(f"[bold]{task.name}[/bold]  reward {reward}: {tokenizer.decode(ids)}", markup=True, highlight=False)
+    console.print(f"{task.name}  reward {reward}: {tokenizer.decode(ids)}", highlight=False, soft_wrap=True)
 
 
 def main() -> None:

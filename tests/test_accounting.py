@@ -13,7 +13,7 @@ def ledger(**changes: list) -> RolloutLedger:
         "carried_in": [2, 0],
         "generated": [10, 4],
         "trained": [6, 4],
-        "filtered": [[1, 2, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0]],
+        "filtered": [[1, 2, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0]],
         "expired": [1, 0],
         "carried_out": [2, 0],
     }
@@ -31,7 +31,7 @@ def test_a_balanced_ledger_has_no_imbalance() -> None:
 
 def test_a_lost_group_shows_in_its_task() -> None:
     assert ledger(trained=[5, 4]).imbalance.tolist() == [1, 0]
-    assert ledger(filtered=[[1, 2, 0, 0, 0, 1], [0, 0, 0, 0, 0, 0]]).imbalance.tolist() == [-1, 0]
+    assert ledger(filtered=[[1, 2, 0, 0, 0, 0, 1], [0] * 7]).imbalance.tolist() == [-1, 0]
 
 
 def test_waste_is_generated_per_trained() -> None:

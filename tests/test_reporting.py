@@ -63,6 +63,7 @@ def a_batch(found: np.ndarray, trained: list[int] | None = None, filler: int = 0
         outcomes=found,
         is_filler=np.arange(size) >= size - filler,
         groups=[None] * size,
+        generated=SimpleNamespace(reward=np.full((size, 2), np.nan)),
         group_ledger=SimpleNamespace(trained=counts),
         plan=SimpleNamespace(deficits=missing),
     )
@@ -80,6 +81,10 @@ def reporter(names: tuple[str, ...] = ("a", "b"), **changes: Any) -> RunReporter
 def on_screen(**changes: Any) -> tuple[RunReporter, Clock, io.StringIO]:
     clock, text = Clock(), io.StringIO()
     return reporter(screen=Screen(Console(file=text, width=200)), clock=clock, **changes), clock, text
+
+
+def test_a_round_with_lone_scores_goes_on() -> None:
+    reporter().round(a_ledger([2, 2], [0, 0], [5, 7]), outcomes({"unscored": 5}, {"unscored": 7}), scored=3)
 
 
 def test_a_first_round_without_any_score_ends_the_run() -> None:

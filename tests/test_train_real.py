@@ -110,6 +110,17 @@ def test_an_answer_ends_with_its_line_also_under_vllm() -> None:
     assert args.generation_kwargs == {"stop_token_ids": [3], "seed": 1}
 
 
+@pytest.mark.parametrize("folds", [False, True])
+def test_the_output_layer_reads_a_contiguous_input(folds: bool) -> None:
+    model, contiguous = tiny_model(), []
+    if folds:
+        train_real.fold_head(model)
+    model.lm_head.register_forward_hook(lambda layer, inputs, output: contiguous.append(inputs[0].is_contiguous()))
+    with torch.no_grad():
+        model(input_ids=torch.ones(2, 5, dtype=torch.long), logits_to_keep=2)
+    assert contiguous == [folds]
+
+
 def test_a_tokenizer_without_lines_is_refused() -> None:
     assert line_end(tokenizer_with_lines()) == 3
     with pytest.raises(ValueError, match="`tokenizer` must have a token for a new line"):

@@ -1,4 +1,4 @@
-"""Decides the real example: a pretrained model that comes from a package registry, and three tasks that it half knows."""
+"""Decides the real example: a pretrained model from a package registry, and three tasks that it half knows."""
 
 from real_model.pretrained import is_cached, pretrained_model
 from real_model.tasks import QUESTIONS, Question, best_constant_score, line_end, real_tasks

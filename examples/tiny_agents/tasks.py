@@ -62,7 +62,7 @@ def rows(prompts: list[str], **columns: list[Any]) -> Dataset:
     return Dataset.from_dict({"prompt": [[{"role": "user", "content": text}] for text in prompts], **columns})
 
 
-def split(values: list[Any], seed: int = 0, held_out: int = 60) -> tuple[list[Any], list[Any]]:
+def split(values: list[Any], seed: int = 0, held_out: int = 30) -> tuple[list[Any], list[Any]]:
     """Values to train on and others to evaluate on."""
     order = np.random.default_rng(seed).permutation(len(values))
     held_out = min(held_out, len(values) // 3)
@@ -70,7 +70,7 @@ def split(values: list[Any], seed: int = 0, held_out: int = 60) -> tuple[list[An
 
 
 def sums() -> tuple[list[Any], list[Any]]:
-    return split([(a, b) for a in range(2, 40) for b in range(2, 40)])
+    return split([(a, b) for a in range(1, 20) for b in range(1, 10)])
 
 
 def keys() -> tuple[list[Any], list[Any]]:

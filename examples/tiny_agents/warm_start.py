@@ -14,7 +14,7 @@ from tiny_agents.tokenizer import build_tokenizer
 
 CLEAN_STEPS, NOISY_STEPS, BATCH = 350, 50, 96
 # Share of wrong moves in the second phase: the skill stays, and is sampled rarely.
-NOISE = {"sum": 0.8, "guess": 0.8, "lookup": 0.6}
+NOISE = {"sum": 0.7, "guess": 0.8, "lookup": 0.6}
 
 # A dialogue in pieces: text, and whether the model writes it.
 Piece = tuple[str, bool]
@@ -47,7 +47,7 @@ def build_model(seed: int) -> LlamaForCausalLM:
 def sum_dialogue(rng: np.random.Generator, noise: float) -> list[Piece]:
     pairs, _ = sums()
     a, b = pairs[rng.integers(len(pairs))]
-    said = rng.integers(4, 79) if rng.random() < noise else a + b
+    said = rng.integers(2, 29) if rng.random() < noise else a + b
     return [(f"<user>{a}+{b}=<model>", False), (f"{said}</s>", True)]
 
 

@@ -3,10 +3,13 @@
 import gc
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
+from accelerate.utils import imports
 from hypothesis import HealthCheck, given, settings
+from trl.trainer import grpo_trainer
 
 from tests.fuzz.mixture_cases import (
     Case,
@@ -28,11 +31,15 @@ pytestmark = pytest.mark.filterwarnings("ignore:::trl_mtgrpo")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _short_collections() -> Iterator[None]:
-    """The host collects garbage at each start of training: what is there now need not be looked at again."""
+def _many_short_runs() -> Iterator[None]:
+    """What one run of a process may do once and a thousand runs must not do each."""
     gc.collect()
-    gc.freeze()
-    yield
+    gc.freeze()  # the host collects garbage at each start of training
+    with pytest.MonkeyPatch.context() as patch:
+        # Each trainer with an async function starts a loop in a thread, with files of its own, until the process ends.
+        patch.setattr(grpo_trainer, "start_event_loop_in_daemon", cache(grpo_trainer.start_event_loop_in_daemon))
+        patch.setattr(imports, "_is_package_available", cache(imports._is_package_available))
+        yield
     gc.unfreeze()
 
 

@@ -12,6 +12,11 @@ from trl_mtgrpo import MultiTaskGRPOConfig, MultiTaskGRPOTrainer, ProgramFailure
 
 
 _TIMES = ("step_time", "runtime", "per_second", "profiling/")
+# What only this library logs; everything else must be the host's, value for value.
+OWN_METRICS = (
+    *("tasks/", "sampling/", "task_weights/", "modules/"),
+    *("worst_task_accuracy", "average_accuracy", "task_accuracy_spread"),
+)
 # Columns of the completions table that only programs have.
 OWN_COLUMNS = ("extra/task", "extra/module", "extra/occurrence", "extra/rollout")
 
@@ -66,7 +71,8 @@ def finished(trainer: GRPOTrainer) -> Outcome:
     table = {name: list(column) for name, column in trainer._logs.items() if name not in ("rewards", "extra")}
     table |= {f"{part}/{name}": list(c) for part in ("rewards", "extra") for name, c in trainer._logs[part].items()}
     table = {name: column for name, column in table.items() if name not in OWN_COLUMNS}
-    return Outcome(parameters_of(trainer), logs, table)
+    logs = [{k: v for k, v in line.items() if not k.removeprefix("eval_").startswith(OWN_METRICS)} for line in logs]
+    return Outcome(parameters_of(trainer), logs, table, saved={}, returned=None, error=None)
 
 
 def host_run(option: Option, folder: Path) -> Outcome:
@@ -117,4 +123,4 @@ def program_run(option: Option, folder: Path) -> Outcome:
     run = finished(trainer)
     plain = {k.replace("/t/share_of_lower", "/share_of_lower"): v for k, v in run.table.items()}
     logs = [{k.replace("/t/share_of_lower", "/share_of_lower"): v for k, v in line.items()} for line in run.logs]
-    return Outcome(run.parameters, logs, plain)
+    return run._replace(logs=logs, table=plain)

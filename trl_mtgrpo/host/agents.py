@@ -42,7 +42,7 @@ class Agents:
         if not self.environments.is_closed and self.ranks.any(bool(failures)):
             raise RewardError(describe_failures(self.ranks.gather_objects(failures)))
 
-    def activity(self, generation: Generation) -> list[tuple[int, int, int]]:
+    def activity(self, generation: Generation) -> list[tuple[int, ...]]:
         """Turns of the model, tool calls that were answered and those that failed, per row of a generation."""
         rows = zip(generation.column("completions"), self.trainer.environments, strict=True)
         return [_activity(completion, instance) for completion, instance in rows]
@@ -53,7 +53,7 @@ class Agents:
         self.environments.close([instance for pool in pools for instance in pool])
 
 
-def _activity(completion: Any, instance: Any) -> tuple[int, int, int]:
+def _activity(completion: Any, instance: Any) -> tuple[int, ...]:
     answers = [message for message in completion if message["role"] == "tool"]
     unknown = sum(not hasattr(instance, message["name"]) for message in answers)
     turns = sum(message["role"] == "assistant" for message in completion)

@@ -84,7 +84,7 @@ class RunReporter:
         """
         self._opened, self._step, self._ceiling = self.clock(), step, ceiling
 
-    def round(self, ledger: BatchLedger, outcomes: NDArray[np.int64]) -> None:
+    def round(self, ledger: BatchLedger, outcomes: NDArray[np.int64], scored: int = 0) -> None:
         """
         Looks at a step after each round of its generation. Every rank calls it and decides alike.
 
@@ -93,12 +93,14 @@ class RunReporter:
                 The step after the round.
             outcomes (`np.ndarray`):
                 Groups generated in the step so far per task and outcome, shape `(K, len(OUTCOMES))`.
+            scored (`int`, *optional*, defaults to `0`):
+                Completions of them that got a reward: a group with one is unscored, since one makes no comparison.
 
         Raises:
             NothingToLearnError: when no completion of the first batch has got a score.
         """
         if self._is_first:
-            self._check_scored(outcomes, at_least=int(ledger.desired.sum()))
+            self._check_scored(outcomes, scored, at_least=int(ledger.desired.sum()))
         missing = ledger.deficits
         if self.screen is None or self._opened is None or not missing.any() or self.clock() - self._opened < LONG_STEP:
             return
@@ -126,7 +128,8 @@ class RunReporter:
                 batches in a row without a trainable group.
         """
         if self._is_first:
-            self._check_scored(batch.outcomes, at_least=1)
+            scored = int((~np.isnan(batch.generated.reward)).sum())
+            self._check_scored(batch.outcomes, scored, at_least=1)
         self._is_first = False
         trained = bool(batch.group_ledger.trained.any())
         before = 0 if trained or self._fruitless is None else self._fruitless
@@ -255,9 +258,9 @@ class RunReporter:
                 ledger_table(state.task_names, state.groups, state.tokens),
             )
 
-    def _check_scored(self, outcomes: NDArray[np.int64], at_least: int) -> None:
+    def _check_scored(self, outcomes: NDArray[np.int64], scored: int, at_least: int) -> None:
         total = int(outcomes.sum())
-        if total < at_least or int(outcomes[:, _UNSCORED].sum()) < total:
+        if scored or total < at_least or int(outcomes[:, _UNSCORED].sum()) < total:
             return
         asked = [name for name, count in zip(self.names, outcomes.sum(axis=1), strict=True) if count]
         cause = self._failures() or " Every reward function answered None or NaN for every completion."

@@ -84,9 +84,9 @@ class LoopState(Protocol):
 
 
 S = TypeVar("S", bound=LoopState)
-# Hears of each round: the ledger after it, and the step's groups so far per task and outcome. What it raises ends the
-# run, on every rank alike.
-OnRound = Callable[[BatchLedger, NDArray[np.int64]], None]
+# Hears of each round: the ledger after it, the step's groups so far per task and outcome, and how many of their
+# completions got a reward. What it raises ends the run, on every rank alike.
+OnRound = Callable[[BatchLedger, NDArray[np.int64], int], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,7 +225,8 @@ class BatchLoop:
             rounds.append(found)
             if on_round is not None:
                 so_far = GroupFacts.join(rounds)
-                on_round(ledger, _tally(so_far.task, so_far.outcome, None, request.size))
+                scored = int((~np.isnan(so_far.reward)).sum())
+                on_round(ledger, _tally(so_far.task, so_far.outcome, None, request.size), scored)
         batch = self._select(state, ledger, rounds, rng)
         stalls = state.stalls if self.doctor is None else self.doctor.update(batch.outcomes, state.stalls)
         return batch, replace(  # type: ignore[type-var]
