@@ -158,7 +158,9 @@ def test_the_pictures_are_those_of_the_script_and_of_the_runs() -> None:
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder in which the names of Hub models lead to a tiny model."""
     for name in ("Qwen/Qwen2.5-0.5B", "Qwen/Qwen2.5-0.5B-Instruct"):
-        tiny_model().save_pretrained(tmp_path / name)
+        model = tiny_model()
+        model.config.max_position_embeddings = 1024  # room for answers of the default length
+        model.save_pretrained(tmp_path / name)
         tiny_tokenizer(chat=name.endswith("Instruct")).save_pretrained(tmp_path / name)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -244,7 +246,7 @@ def test_the_script_of_the_readme_trains_eight_prompts_a_step_and_warns_of_nothi
     # The machine of this test and one short step; the script stays as it is otherwise.
     assert '"out", ' in script
     script = script.replace('"out", ', '"out", **small, ')
-    small = {"use_cpu": True, "bf16": False, "max_steps": 1, "max_completion_length": 8, "report_to": "none"}
+    small = {"use_cpu": True, "bf16": False, "max_steps": 1, "report_to": "none"}
     data = Dataset.from_dict({"prompt": [[{"role": "user", "content": f"{i}?"}] for i in range(16)]})
     namespace: dict[str, Any] = {"math_train": data, "code_train": data, "small": small}
     namespace |= {"math_reward": letter_reward, "code_reward": letter_reward}
