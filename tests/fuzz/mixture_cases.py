@@ -7,6 +7,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -351,6 +352,7 @@ def _tiny() -> Qwen2ForCausalLM:
 
 
 MODEL = _tiny()
+FOLDER = TemporaryDirectory()
 TOKENIZERS: dict[bool, PreTrainedTokenizerFast] = {chat: tiny_tokenizer(chat) for chat in (False, True)}
 
 
@@ -404,7 +406,7 @@ class WatchedOwn(Watched, MultiTaskGRPOTrainer):
 
 def _settings(case: Case, num_groups: int, steps: int) -> dict[str, Any]:
     return {
-        "output_dir": "unused",
+        "output_dir": FOLDER.name,
         "use_cpu": True,
         "bf16": False,
         "per_device_train_batch_size": num_groups * case.generations,
