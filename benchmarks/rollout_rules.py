@@ -63,7 +63,7 @@ class ReleasedRule:
                 keep.append(i)
             else:
                 rest.append(i)
-        return np.sort(np.array(keep + rest[: max(self.num_groups - len(keep), 0)], dtype=np.int64))
+        return np.sort(np.array((keep + rest)[: self.num_groups], dtype=np.int64))
 
 
 class Rule(NamedTuple):

@@ -42,7 +42,10 @@ def recorded_tasks(seen: list[str], size: int = 30, names: str = "easy medium ha
 
 def state_json(trainer: MultiTaskGRPOTrainer) -> str:
     """Everything that a run remembers, as text; where rows lie is not part of it."""
-    state, store = trainer.multi_task_state, trainer._run.store
+    state = trainer.multi_task_state
+    if state is None:  # a plain run is the host's own and remembers nothing more
+        return ""
+    store = trainer._run.store
     slots = state.carried.place[:, :, 1].ravel().tolist()
     facts = replace(state, carried=replace(state.carried, place=np.zeros_like(state.carried.place)))
     return json.dumps([to_json(facts), [store[slot].to_json() for slot in slots]], sort_keys=True)

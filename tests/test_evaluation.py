@@ -26,7 +26,8 @@ def evaluated(
             rewards[i, task] = value
         ids, zeros = np.array([task for task, _ in part]), np.zeros(len(part), dtype=np.int64)
         scores = MIXTURE.scoring.score(rewards, ids)
-        evaluation.add(Scored(ids, zeros, np.arange(len(part)) + 4, zeros == 0, scores))
+        activity = np.zeros((len(part), 0), dtype=np.int64)
+        evaluation.add(Scored(ids, zeros, np.arange(len(part)) + 4, zeros == 0, scores, activity))
     return evaluation.metrics(baseline)
 
 

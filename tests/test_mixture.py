@@ -45,20 +45,6 @@ def test_options_of_a_mixture_are_checked():
             TaskMixture(tasks, timeout=timeout)
 
 
-@pytest.mark.parametrize(
-    ("option", "value"),
-    [
-        ("program", lambda example, call: ""),
-    ],
-)
-def test_what_cannot_be_trained_yet_is_refused(option, value):
-    task = Task("a", chat(), one, **{option: value})
-    with pytest.raises(
-        ValueError, match=f"`{option}` of task 'a' must be left out.*Training with it is not possible yet"
-    ):
-        TaskMixture([task])
-
-
 # Rows
 
 

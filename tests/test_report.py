@@ -7,7 +7,6 @@ import subprocess
 from dataclasses import replace
 from html import escape
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -400,15 +399,15 @@ def test_a_figure_can_be_saved_by_its_reader(tmp_path: Path) -> None:
 
 def test_names_are_shown_as_they_are_written_in_the_model_card() -> None:
     names = ("math [hard]", "a|b", "<b>", "a_b", "*x*")
-    settings = SimpleNamespace(
-        method="grpo",
-        task_weighting="uniform",
-        task_weight_tradeoff=0.2,
-        group_filter="none",
-        oversampling=1.0,
-        num_generations=8,
-        seed=1,
-    )
+    settings = {
+        "method": "grpo",
+        "task_weighting": "uniform",
+        "task_weight_tradeoff": 0.2,
+        "group_filter": "none",
+        "oversampling": 1.0,
+        "num_generations": 8,
+        "seed": 1,
+    }
     section = multi_task_section(settings, dict.fromkeys(names, 0.2), [])
     rows = [line for line in section.splitlines() if "0.200" in line]
     assert [line.split(" | ")[0].removeprefix("| ") for line in rows] == [

@@ -121,8 +121,8 @@ def test_weights_of_rewards_belong_to_tasks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["tools", "environment_factory"])
-def test_tools_and_environments_are_refused_with_tasks(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=f"`{name}` must be left out of multi-task training, got"):
+def test_tools_and_environments_of_no_task_are_refused_with_tasks(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"`{name}` must say which task it belongs to, got"):
         plan(tmp_path, tasks=three_tasks(), **{name: [len]})
 
 

@@ -129,7 +129,7 @@ def test_environments_are_there_with_an_environment_only() -> None:
 
 
 def test_functions_of_a_program_have_other_arguments() -> None:
-    Task("a", data(), lambda outputs, traces: [1.0], program=lambda example, call: "").check_signatures()
+    Task("a", data(), lambda outputs, traces, **kwargs: [1.0], program=lambda example, call: "").check_signatures()
 
 
 @pytest.mark.parametrize(

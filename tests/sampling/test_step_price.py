@@ -114,7 +114,7 @@ def test_what_yields_nothing_is_dropped_in_the_step_after_its_patience():
 @pytest.mark.parametrize("num_groups", [1, 3, 6, 20, 32, 1024])
 def test_a_task_that_always_yielded_is_dropped_within_a_few_batches(num_groups):
     doctor = StallDoctor.for_batch(num_groups)
-    good, dead = np.array([[5, 5, 0, 0, 0, 0]]), np.array([[0, 0, 0, 1, 0, 0]])
+    good, dead = np.array([[5, 5, 0, 0, 0, 0, 0]]), np.array([[0, 0, 0, 1, 0, 0, 0]])
     state = doctor.init(1)
     for _ in range(20):
         state = doctor.update(good, state)
@@ -128,16 +128,16 @@ def test_a_task_that_always_yielded_is_dropped_within_a_few_batches(num_groups):
 
 def test_a_task_that_always_was_hard_is_given_the_time_that_it_takes():
     doctor = StallDoctor.for_batch(6)
-    state = doctor.update(np.array([[1, 0, 49, 0, 0, 0]]), doctor.init(1))
+    state = doctor.update(np.array([[1, 0, 49, 0, 0, 0, 0]]), doctor.init(1))
     assert doctor.patience_left(state)[0] == 250
-    state = doctor.update(np.array([[0, 0, 100, 0, 0, 0]]), state)
+    state = doctor.update(np.array([[0, 0, 100, 0, 0, 0, 0]]), state)
     assert not state.stalled[0]
     assert doctor.patience_left(state)[0] == 150
 
 
 def test_when_all_tasks_are_stalled_a_step_still_tries():
     doctor = StallDoctor.for_batch(6)
-    state = doctor.update(np.array([[0, 0, 80, 0, 0, 0]] * 2), doctor.init(2))
+    state = doctor.update(np.array([[0, 0, 80, 0, 0, 0, 0]] * 2), doctor.init(2))
     assert state.stalled.all()
     ledger, _ = play(RatioPreservingSampler(6), [0.0, 0.0], patience=doctor.patience_left(state))
     assert ledger.generated.sum() > 0

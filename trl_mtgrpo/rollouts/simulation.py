@@ -244,6 +244,8 @@ def simulate(
         sampler=sampler,
         prompts=CountedPrompts(),
         num_generations=1,
+        # A rule of one's own may want other numbers than it has places for; then it says how many these are.
+        num_groups=getattr(sampler, "num_groups", None),
         doctor=doctor,
         solved_discount=solved_discount,
         max_surplus_age=max_surplus_age,
