@@ -56,6 +56,7 @@ def run(rule: Rule, world: World, num_groups: int, num_generations: int, seed: i
         max_surplus_age=rule.max_surplus_age,
         seed=seed,
         tokens_per_group=world.tokens * num_generations,
+        num_groups=num_groups,
     )
     came = result.carried_in + result.generated
     if not np.array_equal(came, result.trained + result.filtered + result.expired + result.carried_out):

@@ -39,7 +39,7 @@ def test_every_rule_is_measured_on_a_few_steps(tmp_path: Path) -> None:
 
 def test_the_released_rule_generates_three_batches_in_every_round() -> None:
     world = paper_world(0)
-    result = simulate(world.weights[:60], world.acceptance[:60], ReleasedRule(32), max_surplus_age=0)
+    result = simulate(world.weights[:60], world.acceptance[:60], ReleasedRule(32), max_surplus_age=0, num_groups=32)
     np.testing.assert_array_equal(result.generated.sum(axis=1), 96 * result.rounds)
     assert (result.rounds <= 10).all()
     assert not result.carried_out.any()

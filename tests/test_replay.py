@@ -172,8 +172,8 @@ def watched_ragged(trainer: Any) -> list[tuple[Any, dict[str, torch.Tensor]]]:
     batches: list[tuple[Any, dict[str, torch.Tensor]]] = []
     prepare = trainer._run._prepare_loss
 
-    def recording(host: Any, collected: Any) -> dict[str, torch.Tensor]:
-        batches.append((collected, prepare(host, collected)))
+    def recording(host: Any, collected: Any, state: Any) -> dict[str, torch.Tensor]:
+        batches.append((collected, prepare(host, collected, state)))
         return batches[-1][1]
 
     trainer._run._prepare_loss = recording

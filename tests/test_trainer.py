@@ -23,6 +23,7 @@ from tests.tiny import (
     tiny_trainer,
 )
 from trl_mtgrpo import FixedWeighting, MultiTaskGRPOTrainer, Task, TaskSignal, WeightingState
+from trl_mtgrpo.host.behaviour import current_logps
 from trl_mtgrpo.report.reporting import NothingToLearnError
 from trl_mtgrpo.rollouts import CollectedBatch, GroupFacts, Row
 from trl_mtgrpo.sampling.accounting import REASONS
@@ -69,9 +70,9 @@ def watched(trainer: MultiTaskGRPOTrainer) -> list[Prepared]:
     batches: list[Prepared] = []
     prepare = trainer._run._prepare_loss
 
-    def recording(host: Any, batch: CollectedBatch) -> dict[str, torch.Tensor]:
+    def recording(host: Any, batch: CollectedBatch, state: Any) -> dict[str, torch.Tensor]:
         rows = rows_of(trainer, batch.groups)
-        inputs = prepare(host, batch)
+        inputs = prepare(host, batch, state)
         batches.append(Prepared(batch, rows, inputs))
         return inputs
 
@@ -308,7 +309,7 @@ def test_losses_over_tokens_ignore_fillers_and_losses_over_rows_shrink_by_the_sh
 ) -> None:
     trainer, batch, inputs = unfilled_batch(tmp_path, loss_type=loss_type)
     real = torch.tensor(~batch.is_filler.repeat(4))
-    old = trainer._run._logps(trainer._host)(
+    old = current_logps(trainer, trainer._host)(
         torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1),
         torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1),
         inputs["completion_ids"].size(1),

@@ -222,9 +222,12 @@ def collected(own: MultiTaskGRPOTrainer, monkeypatch: pytest.MonkeyPatch) -> lis
     batches: list[Any] = []
     run_type = type(own._run)
     prepare = run_type._prepare_loss
-    monkeypatch.setattr(
-        run_type, "_prepare_loss", lambda self, host, batch: (batches.append(batch), prepare(self, host, batch))[1]
-    )
+
+    def recording(self: Any, host: Any, batch: Any, state: Any) -> dict[str, Any]:
+        batches.append(batch)
+        return prepare(self, host, batch, state)
+
+    monkeypatch.setattr(run_type, "_prepare_loss", recording)
     own.train()
     return batches
 

@@ -28,9 +28,9 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     found: list[Any] = []
     prepare = MixtureRun._prepare_loss
 
-    def recording(self: MixtureRun, host: Any, batch: Any) -> dict[str, Any]:
+    def recording(self: MixtureRun, host: Any, batch: Any, state: Any) -> dict[str, Any]:
         found.append(batch)
-        return prepare(self, host, batch)
+        return prepare(self, host, batch, state)
 
     monkeypatch.setattr(MixtureRun, "_prepare_loss", recording)
     return found

@@ -23,8 +23,8 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[tuple[CollectedBatch, dict[
     found: list[tuple[CollectedBatch, dict[str, Any]]] = []
     prepare = MixtureRun._prepare_loss
 
-    def recording(self: MixtureRun, host: Any, batch: CollectedBatch) -> dict[str, Any]:
-        inputs = prepare(self, host, batch)
+    def recording(self: MixtureRun, host: Any, batch: CollectedBatch, state: Any) -> dict[str, Any]:
+        inputs = prepare(self, host, batch, state)
         found.append((batch, {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in inputs.items()}))
         return inputs
 

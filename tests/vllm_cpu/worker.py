@@ -33,10 +33,10 @@ def recorded(trainer: MultiTaskGRPOTrainer) -> list[dict[str, Any]]:
     batches: list[dict[str, Any]] = []
     prepare = trainer._run._prepare_loss
 
-    def prepared(host: Any, batch: Any) -> dict[str, Any]:
+    def prepared(host: Any, batch: Any, state: Any) -> dict[str, Any]:
         slots = batch.groups.place[:, :, 1].ravel().tolist()
         logps = [trainer._run.store[slot].logprobs for slot in slots]
-        inputs = prepare(host, batch)
+        inputs = prepare(host, batch, state)
         width = inputs["completion_ids"].size(1)
         expected = torch.zeros(len(logps), width)
         for i, row in enumerate(logps):

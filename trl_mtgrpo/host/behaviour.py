@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
+from trl import GRPOTrainer
 
 from ..rollouts import GroupFacts, Row, RowStore
 from ..rollouts.facts import NOWHERE
@@ -14,6 +16,31 @@ from .distributed import Ranks
 
 # From token ids, attention mask and completion length to per-token log-probabilities of the current policy.
 Forward = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
+
+
+def current_logps(trainer: Any, host: GRPOTrainer) -> Forward:
+    """
+    Log-probabilities under the policy as it is when they are asked for.
+
+    Args:
+        trainer ([`~trl.GRPOTrainer`]):
+            The trainer, for its model and the size of its batches.
+        host ([`~trl.GRPOTrainer`]):
+            The host's own methods.
+
+    Returns:
+        `Callable`: of the last tokens of each row, shape `(N, T)`.
+    """
+
+    @torch.no_grad()
+    def logps(tokens: torch.Tensor, attention: torch.Tensor, num_tokens: int) -> torch.Tensor:
+        size = trainer.args.per_device_train_batch_size
+        found: torch.Tensor = host._get_per_token_logps_and_entropies(
+            trainer.model, tokens, attention, num_tokens, batch_size=size
+        )[0]
+        return found
+
+    return logps
 
 
 def keep_surplus(

@@ -26,7 +26,7 @@ from ..state.run_state import MultiTaskState
 from ..tasks import TaskMixture
 from ..tasks.rows import KEY, TaskRow
 from .agents import Agents
-from .behaviour import keep_surplus
+from .behaviour import current_logps, keep_surplus
 from .collecting import HostRollouts, Scorer
 from .contract import check_loss_inputs
 from .distributed import Ranks
@@ -138,40 +138,39 @@ class MixtureRun(PlainRun):
         self.rollouts.begin(host, self.state.generation, chosen_by_host)
         if self.programs is not None:
             self.programs.begin(host, self.state.generation, self.state.programs)
-        limit = getattr(self.loop.sampler, "group_limit", None)
-        self.reporter.open(self.trainer.state.global_step + 1, limit)
+        self.reporter.open(self.trainer.state.global_step + 1, getattr(self.loop.sampler, "group_limit", None))
         calls_before = len(self.metrics.get(CUT_SHARE, ()))
         batch, state = self.loop.collect(
             self.state, weights, self.source, held=self.state.guard.held, on_round=self.reporter.round
         )
         average = state.reward_average.update(batch.accuracy, ~np.isnan(batch.accuracy), self.settings.task_reward_ema)
-        self.state = replace(state, reward_average=average)
+        state = replace(state, reward_average=average)
         metrics = batch_metrics(self.mixture.names, batch, weights, state.stalls.stalled)
         metrics |= self.reporter.take_dropped()
         if self.agents is not None:
             metrics |= episode_metrics(self.mixture.names, *self.rollouts.activity())
         if self.programs is not None:
-            self.state = replace(self.state, programs=self.programs.remember(state.programs))
+            state = replace(state, programs=self.programs.remember(state.programs))
             metrics |= self.programs.metrics(batch)
         self.record(metrics)
         for unit, ledger in (("groups", state.groups), ("tokens", state.tokens)):  # totals, never averaged
             self.metrics[f"sampling/total_generated_{unit}"] = [float(ledger.generated.sum())]
         self.reporter.cut(self.metrics.get(CUT_SHARE, [])[calls_before:], self.trainer.max_completion_length)
         self.reporter.batch(batch, state)
-        return self._prepare_loss(host, batch)
+        return self._prepare_loss(host, batch, state)
 
-    def _prepare_loss(self, host: GRPOTrainer, batch: CollectedBatch) -> dict[str, Any]:
-        """Loss inputs of this rank for the groups that train, as the host prepares them."""
+    def _prepare_loss(self, host: GRPOTrainer, batch: CollectedBatch, state: MultiTaskState) -> dict[str, Any]:
+        """Loss inputs of this rank for the groups that train, as the host prepares them; `state` becomes the run's."""
         chosen = loss_rows(batch, self.mixture, self.store, self.ranks)
         surplus = keep_surplus(
             batch.surplus,
-            self.state.generation - 1,
+            self.state.generation,
             self.store,
             self.ranks,
-            None if self._corrects_sampling else self._logps(host),
+            None if self._corrects_sampling else current_logps(self.trainer, host),
             self.trainer._tokenizer.pad_token_id,
         )
-        self.state = replace(self.state, carried=surplus)
+        self.state = replace(state, carried=surplus)
         rows = [{"prompt": row.prompt, **self.mixture.routing(row.task_id)} for row in chosen.rows]
         resting = nullcontext() if self.mixture.environments is None else self.mixture.environments.closed()
         with self.columns.of(chosen.rows), self._answering(chosen.door), resting:
@@ -250,21 +249,6 @@ class MixtureRun(PlainRun):
             record_forward(self._in_loss, result[0].detach(), self.clip)
         return result
 
-    def _logps(self, host: GRPOTrainer) -> Any:
-        """Log-probabilities of the last tokens under the current policy, shape `(N, T)`."""
-
-        @torch.no_grad()
-        def logps(tokens: torch.Tensor, attention: torch.Tensor, num_tokens: int) -> torch.Tensor:
-            return host._get_per_token_logps_and_entropies(
-                self.trainer.model,
-                tokens,
-                attention,
-                num_tokens,
-                batch_size=self.trainer.args.per_device_train_batch_size,
-            )[0]
-
-        return logps
-
     def step_end(self, host: GRPOTrainer) -> None:
         trainer = self.trainer
         for batch, num_calls in self.updater.due(trainer._step, trainer.current_gradient_accumulation_steps):
@@ -284,7 +268,7 @@ class MixtureRun(PlainRun):
     def _measured(self, host: GRPOTrainer, batch: TrainedBatch, num_calls: int) -> MeasuredChange:
         return measure_change(
             batch.micro_batches,
-            self._logps(host),
+            current_logps(self.trainer, host),
             self.ranks,
             self.mixture.num_tasks,
             self.clip,

@@ -61,7 +61,8 @@ class Turns:
     ) -> tuple[list[Any], Any]:
         """The host's `_generate_single_turn`."""
         if self._spare is not None:
-            return self._together(host, prompt_ids, images, fields, args, kwargs, self._spare)
+            most = self._most(len(prompt_ids))
+            return self._filled(host, most, prompt_ids, images, fields, args, kwargs, self._spare)
         if self._task_ids is None or len(self.distinct) == 1:
             if self.has_environments and self.trainer.use_vllm and self.trainer.vllm_mode == "server":
                 # Of a group's prompts the server reads the first one, and environments may have added to each.
@@ -72,8 +73,9 @@ class Turns:
         logps: list[Any] = [None] * len(prompt_ids)
         for limit, mine in self._by_limit():
             with self._within(limit):
-                found, found_logps = self._together(
+                found, found_logps = self._filled(
                     host,
+                    self._most(len(mine)),
                     [prompt_ids[i] for i in mine],
                     None if images is None else [images[i] for i in mine],
                     _pick(fields, mine),
@@ -155,32 +157,19 @@ class Turns:
     @contextmanager
     def _in_step(self, host: GRPOTrainer, spare: list[int]) -> Iterator[None]:
         """While it lasts every turn is taken by all ranks; at its end this one goes on until the others are done."""
-        self._spare = spare
+        self._spare, others_know = spare, False
         try:
             yield
             while most := self._most(0):
                 self._filled(host, most, [], None, {}, (), {}, spare)
-        except _FailedElsewhere:
-            raise
-        except Exception:  # the host's, of this rank alone; raised again when the others know
-            self._most(0, failed=True)
+            others_know = True
+        except (_FailedElsewhere, KeyboardInterrupt):  # nobody may wait for an answer once the user has ended the run
+            others_know = True
             raise
         finally:
             self._spare = None
-
-    def _together(
-        self,
-        host: GRPOTrainer,
-        prompt_ids: list[Any],
-        images: Any,
-        fields: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        spare: list[int],
-    ) -> tuple[list[Any], Any]:
-        """A turn of all ranks, whatever rows this one has."""
-        most = self._most(len(prompt_ids))
-        return self._filled(host, most, prompt_ids, images, fields, args, kwargs, spare) if most else ([], None)
+            if not others_know:
+                self._most(0, failed=True)
 
     def _filled(
         self,
@@ -193,7 +182,9 @@ class Turns:
         kwargs: dict[str, Any],
         spare: list[int],
     ) -> tuple[list[Any], Any]:
-        """A turn of `most` rows of which this rank's are the first."""
+        """A turn of all ranks with `most` rows each, of which this rank's are the first."""
+        if not most:
+            return [], None
         own = len(prompt_ids)
         missing = most - own
         args, kwargs = _one_each(args, kwargs)

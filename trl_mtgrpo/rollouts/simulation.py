@@ -177,6 +177,7 @@ def simulate(
     doctor: StallDoctor | None = None,
     solved: ArrayLike | None = None,
     solved_discount: float = 0.0,
+    num_groups: int | None = None,
 ) -> SimulationResult:
     """
     Runs a sampler over given weights and acceptances.
@@ -202,6 +203,8 @@ def simulate(
             Probability that every rollout of a generated group is correct. The other filtered groups are failed.
         solved_discount (`float`, *optional*, defaults to `0.0`):
             How far solved groups shrink a task's share, see [`unsolved_shares`].
+        num_groups (`int`, *optional*):
+            Places of a batch (B). By default as many as the sampler desires groups.
 
     Returns:
         [`SimulationResult`]
@@ -244,8 +247,7 @@ def simulate(
         sampler=sampler,
         prompts=CountedPrompts(),
         num_generations=1,
-        # A rule of one's own may want other numbers than it has places for; then it says how many these are.
-        num_groups=getattr(sampler, "num_groups", None),
+        num_groups=num_groups,
         doctor=doctor,
         solved_discount=solved_discount,
         max_surplus_age=max_surplus_age,

@@ -258,26 +258,14 @@ def _method(
     if inspect.iscoroutinefunction(shown):
 
         async def call(self: HostEnvironment, /, *args: Any, **kwargs: Any) -> Any:
-            try:
+            with _counted(self, name):
                 return _checked(self, name, await await_within(seconds, lambda: target(self)(*args, **kwargs)))
-            except RewardTimeout:
-                self._failures += 1
-                raise _too_long(name, seconds) from None
-            except Exception:  # user code may raise anything; TRL tells the model
-                self._failures += 1
-                raise
 
     else:
 
         def call(self: HostEnvironment, /, *args: Any, **kwargs: Any) -> Any:  # type: ignore[misc]
-            try:
+            with _counted(self, name):
                 return _checked(self, name, call_within(seconds, lambda: target(self)(*args, **kwargs)))
-            except RewardTimeout:
-                self._failures += 1
-                raise _too_long(name, seconds) from None
-            except Exception:  # user code may raise anything; TRL tells the model
-                self._failures += 1
-                raise
 
     signature = inspect.signature(shown)
     this = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
@@ -285,6 +273,19 @@ def _method(
     call.__name__ = call.__qualname__ = name
     call.__doc__, call.__annotations__ = shown.__doc__, get_type_hints(shown)
     return call
+
+
+@contextmanager
+def _counted(instance: HostEnvironment, name: str) -> Iterator[None]:
+    """Counts a call that raises. Whatever it is, TRL tells the model of it."""
+    returned = False
+    try:
+        yield
+        returned = True
+    except RewardTimeout:
+        raise _too_long(name, instance._task.tool_timeout) from None
+    finally:
+        instance._failures += not returned
 
 
 def _too_long(name: str, seconds: float | None) -> TimeoutError:
