@@ -41,12 +41,13 @@ def recorded_tasks(seen: list[str], size: int = 30, names: str = "easy medium ha
 
 
 def state_json(trainer: MultiTaskGRPOTrainer) -> str:
-    """Everything that a run remembers, as text; where rows lie is not part of it."""
+    """Everything that a run remembers, as text, with this rank's rows; where rows lie is not part of it."""
     state = trainer.multi_task_state
     if state is None:  # a plain run is the host's own and remembers nothing more
         return ""
     store = trainer._run.store
-    slots = state.carried.place[:, :, 1].ravel().tolist()
+    places = state.carried.place.reshape(-1, 2)  # rank and slot
+    slots = places[places[:, 0] == trainer.accelerator.process_index, 1].tolist()
     facts = replace(state, carried=replace(state.carried, place=np.zeros_like(state.carried.place)))
     return json.dumps([to_json(facts), [store[slot].to_json() for slot in slots]], sort_keys=True)
 

@@ -179,12 +179,12 @@ def test_carried_groups_train_once_with_the_policy_that_generated_them(cycle: di
 
     prepare = trainer._run._prepare_loss
 
-    def prepare_after_noting_the_surplus(host: Any, batch: CollectedBatch) -> dict[str, torch.Tensor]:
+    def prepare_after_noting_the_surplus(host: Any, batch: CollectedBatch, state: Any) -> dict[str, torch.Tensor]:
         generations = batch.surplus.generation.tolist()
         for generation, group in zip(generations, rows_of(trainer, batch.surplus), strict=True):
-            if generation == trainer.multi_task_state.generation - 1:
+            if generation == state.generation - 1:
                 expected[identity(generation, group)] = [own_logps(trainer, row) for row in group]
-        return prepare(host, batch)
+        return prepare(host, batch, state)
 
     trainer._run._prepare_loss = prepare_after_noting_the_surplus
     prepared = watched(trainer)

@@ -29,7 +29,7 @@ def main(folder: Path, model: str, checkpoint: str | None = None) -> None:
         "prompts": prompts,
         "world_size": trainer.accelerator.num_processes,
         "wrapped": type(trainer.model_wrapped).__name__,
-        "state": state_json(trainer.multi_task_state),
+        "state": state_json(trainer),
         "carried": len(trainer.multi_task_state.carried),
         "random": torch.random.get_rng_state().tolist(),
         "logs": [

@@ -96,13 +96,13 @@ def recorded(trainer: MultiTaskGRPOTrainer) -> Record:
     run, compute = trainer._run, trainer._compute_loss
     prepare, measure, produce = run._prepare_loss, run._measured, run.rollouts._generate
 
-    def prepared(host: Any, batch: Any) -> dict[str, Any]:
+    def prepared(host: Any, batch: Any, state: Any) -> dict[str, Any]:
         groups = batch.groups
         columns = groups.task, groups.prompt, groups.generation, groups.tokens, groups.outcome
         record["selections"].append(np.stack(columns, axis=1).tolist())
         record["fillers"].append(batch.is_filler.tolist())
         record["weights"].append(list(trainer.task_weights.values()))
-        return prepare(host, batch)
+        return prepare(host, batch, state)
 
     def computed(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         loss = compute(model, inputs)
