@@ -39,6 +39,8 @@ CHANGED: dict[str, str] = {
     "unfilled batches, discounted": f"{ABSENT}; {PRICE}",
     "token budget": PRICE,
     "a filter of the user": PRICE,
+    "two ranks": PRICE,
+    "two ranks, normalised, guard, evaluation": PRICE,
 }
 
 # What a run says on its way is the business of other tests.
