@@ -45,7 +45,7 @@ def launched(scenario: str, folder: Path, timeout: float = 240.0) -> list[dict[s
     return [json.loads(result.read_text(encoding="utf-8")) for result in results]
 
 
-@pytest.mark.parametrize("scenario", ["train", "lengths"])
+@pytest.mark.parametrize("scenario", ["train", "lengths", "programs"])
 def test_ranks_generate_together_and_stay_equal(scenario: str, tmp_path: Path) -> None:
     first, second = launched(scenario, tmp_path)
     assert first["error"] is second["error"] is None
@@ -55,6 +55,14 @@ def test_ranks_generate_together_and_stay_equal(scenario: str, tmp_path: Path) -
     assert first["weights"] == second["weights"]
     assert first["groups"] == second["groups"]
     assert first["closed"] > 0
+
+
+def test_evaluation_rows_of_each_kind_are_shared_by_ranks(tmp_path: Path) -> None:
+    first, second = launched("programs", tmp_path)
+    assert first["error"] is second["error"] is None
+    counts = {task: first["evaluation"][f"eval_tasks/{task}/completions"] for task in ("plain", "prog", "guess")}
+    assert counts == {"plain": 4, "prog": 12, "guess": 8}
+    assert first["evaluation"]["eval_tools/call_frequency"] > 0
 
 
 def test_a_reset_that_fails_on_one_rank_is_one_error_on_both(tmp_path: Path) -> None:

@@ -235,11 +235,3 @@ def config(folder: Path, **settings: Any) -> Any:
 
 def test_four_tasks_are_accepted(tmp_path: Path) -> None:
     check_agents(TaskMixture(four_tasks()), config(tmp_path), {"processing_class": tool_tokenizer()})
-
-
-@pytest.mark.parametrize("options", [{"tools": [add]}, {"max_completion_length": 4}])
-def test_a_program_is_another_run(options: dict[str, Any], tmp_path: Path) -> None:
-    program = Task("p", chat_rows("p"), lambda outputs, **kwargs: [1.0], program=lambda example, call: "")
-    mixture = TaskMixture([Task("a", chat_rows("p"), has_a_letter, **options), program])
-    with pytest.raises(ValueError, match="of task 'a' must be left out beside tasks with a program, got "):
-        check_agents(mixture, config(tmp_path), {})

@@ -54,7 +54,7 @@ def test_vllm_is_called_once_per_length_and_rows_come_back_in_order() -> None:
     tasks, host_trainer = mixture(9, None, 9, 5), trainer()
     turns, host = Turns(host_trainer, tasks, Ranks(), False), Host(host_trainer)
     rows = [tasks.row(k, 0) for k in (1, 0, 3, 2, 1)]
-    with turns.of(rows):
+    with turns.of([row.task_id for row in rows]):
         ids, logps = turns.single(host, [[1] * n for n in range(1, 6)], None, {}, 4)
     assert ids == [[1], [2], [3], [4], [5]]
     assert logps == [[0.5]] * 5
@@ -65,7 +65,7 @@ def test_vllm_is_called_once_per_length_and_rows_come_back_in_order() -> None:
 def test_ranks_call_for_every_length_with_equally_many_rows() -> None:
     tasks, host_trainer = mixture(9, None), trainer()
     turns, host = Turns(host_trainer, tasks, Ranks(3, 0), False), Host(host_trainer)
-    with turns.of([tasks.row(1, 0), tasks.row(1, 1)]):
+    with turns.of([1, 1]):
         ids, _ = turns.single(host, [[1], [1, 1]], None, {}, 4)
     assert ids == [[1], [2]]
     assert host.calls == [(9, 3, 1), (40, 2, 1)]
@@ -74,7 +74,7 @@ def test_ranks_call_for_every_length_with_equally_many_rows() -> None:
 def test_without_lengths_the_call_is_passed_on() -> None:
     tasks, host_trainer = mixture(None, None), trainer("server")
     turns, host = Turns(host_trainer, tasks, Ranks(), False), Host(host_trainer)
-    with turns.of([tasks.row(0, 0)] * 4):
+    with turns.of([0] * 4):
         turns.single(host, [[1]] * 4, None, {}, 4)
     assert host.calls == [(40, 4, 4)]
 
@@ -83,7 +83,7 @@ def test_without_lengths_the_call_is_passed_on() -> None:
 def test_a_server_gets_every_prompt_of_a_group_with_environments(mode: str, each: int) -> None:
     tasks, host_trainer = TaskMixture(four_tasks()), trainer(mode)
     turns, host = Turns(host_trainer, tasks, Ranks(), False), Host(host_trainer)
-    with turns.of([tasks.row(2, 0)] * 4):
+    with turns.of([2] * 4):
         turns.single(host, [[1]] * 4, None, {}, 4)
     assert host.calls == [(40, 4, each)]
 
@@ -91,6 +91,6 @@ def test_a_server_gets_every_prompt_of_a_group_with_environments(mode: str, each
 def test_a_length_of_all_tasks_bounds_all() -> None:
     tasks, host_trainer = TaskMixture([guess_task(max_completion_length=7)]), trainer()
     turns, host = Turns(host_trainer, tasks, Ranks(), False), Host(host_trainer)
-    with turns.of([tasks.row(0, 0)]):
+    with turns.of([0]):
         turns.single(host, [[1]], None, {}, 4)
     assert host.calls == [(7, 1, 4)]

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from tests.environments.world import Guess, agent_trainer, answered, chat_rows, four_tasks, guess_task
+from tests.environments.world import Guess, agent_trainer, answered, chat_rows, four_tasks, guess_task, has_a_letter
 from trl_mtgrpo import Task
 from trl_mtgrpo.tasks.rewards import RewardError
 
@@ -54,6 +54,17 @@ def hang(a: int, b: int) -> int:
 hang.__name__ = "add"
 
 
+def more_on_rank_one(example: dict[str, Any], call: Any) -> str:
+    text = call("first", example["prompt"])
+    for _ in range(2 * RANK):
+        text = call("more", f"m{text}")
+    return text
+
+
+def outputs_letter(outputs: list[Any], **kwargs: Any) -> list[float]:
+    return [float(any(letter in output for letter in "abc")) for output in outputs]
+
+
 SCENARIOS: dict[str, Any] = {
     "train": (lambda: [*four_tasks()[:2], guess_task(environment_factory=Uneven), four_tasks()[3]], {}),
     "reset": (lambda: [four_tasks()[0], guess_task(environment_factory=FailsOnRankOne)], {}),
@@ -64,6 +75,18 @@ SCENARIOS: dict[str, Any] = {
     "lengths": (
         lambda: [four_tasks()[0], guess_task(max_completion_length=12), four_tasks()[1]],
         {},
+    ),
+    "programs": (
+        lambda: [
+            Task("plain", chat_rows("p"), has_a_letter, eval_dataset=chat_rows("p", 1)),
+            Task("prog", chat_rows("x"), outputs_letter, program=more_on_rank_one, eval_dataset=chat_rows("x", 3)),
+            guess_task(
+                environment_factory=Uneven,
+                max_completion_length=12,
+                eval_dataset=chat_rows("g", 2, number=[1, 2]),
+            ),
+        ],
+        {"eval_strategy": "steps", "eval_steps": 1},
     ),
     "broken": (lambda: [four_tasks()[0], guess_task()], {"max_steps": 1}),
 }
@@ -98,6 +121,7 @@ def run(scenario: str, folder: Path) -> dict[str, Any]:
         "calls": calls,
         "parameters": [float(p.detach().double().sum()) for p in trainer.model.parameters()],
         "weights": trainer.task_weights,
+        "evaluation": next((line for line in trainer.state.log_history if "eval_loss" in line), {}),
         "groups": trainer.multi_task_state.groups.generated.tolist(),
         "closed": Guess.closed + Uneven.closed + FailsOnRankOne.closed,
     }

@@ -50,7 +50,6 @@ def check_agents(mixture: TaskMixture, args: GRPOConfig, host_options: Mapping[s
     Raises:
         `ValueError`: when something does not fit together.
     """
-    _check_programs(mixture)
     for task in mixture.tasks:
         _check_length(task, args, host_options)
         _check_number(task, args)
@@ -102,22 +101,6 @@ def _check_tool(task: str, name: str, tool: Any) -> None:
             f"`{name}`, a tool of task '{task}', must have types and a docstring with a line per parameter under "
             f"`Args:`, got {type(error).__name__}: {error} Complete them: the model is told of the tool by them."
         ) from error
-
-
-def _check_programs(mixture: TaskMixture) -> None:
-    programs = [task.name for task in mixture.tasks if task.program is not None]
-    for task in mixture.tasks if programs else ():
-        if task.is_agentic:
-            raise ValueError(
-                f"`tools` and `environment_factory` of task '{task.name}' must be left out beside tasks with a "
-                f"program, got programs in {programs}. Both in one run is not possible yet: call the tools inside a "
-                "program."
-            )
-        if task.max_completion_length is not None:
-            raise ValueError(
-                f"`max_completion_length` of task '{task.name}' must be left out beside tasks with a program, got "
-                f"{task.max_completion_length} and programs in {programs}. Set the run's."
-            )
 
 
 def _check_length(task: Task, args: GRPOConfig, host_options: Mapping[str, Any]) -> None:

@@ -1,10 +1,11 @@
 """The environments of a run: that they can be reset, what was done in them, and that they are closed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from ..tasks import TaskMixture
-from ..tasks.environments import TaskEnvironments, failed_calls
+from ..tasks.environments import TaskEnvironments, tool_calls
 from ..tasks.failures import RewardError, describe_failures
 from .distributed import Ranks
 from .doors import Generation
@@ -43,9 +44,21 @@ class Agents:
             raise RewardError(describe_failures(self.ranks.gather_objects(failures)))
 
     def activity(self, generation: Generation) -> list[tuple[int, ...]]:
-        """Turns of the model, tool calls that were answered and those that failed, per row of a generation."""
+        """Turns of the model, tool calls and those of them that failed, per row of a generation."""
         rows = zip(generation.column("completions"), self.trainer.environments, strict=True)
         return [_activity(completion, instance) for completion, instance in rows]
+
+    @contextmanager
+    def without_tools(self, task_ids: Sequence[int]) -> Iterator[None]:
+        """While it lasts the host's rows are those of tasks that have no tools; every other row of it comes back."""
+        trainer, names = self.trainer, [self.mixture.names[k] for k in task_ids]
+        before = getattr(trainer, "_batch_environments", None), trainer.environments
+        trainer._batch_environments = names
+        trainer.environments = [trainer._environment_pool[name][0] for name in names]
+        try:
+            yield
+        finally:
+            trainer._batch_environments, trainer.environments = before
 
     def close(self) -> None:
         """Closes every environment; a later run makes new ones."""
@@ -54,7 +67,9 @@ class Agents:
 
 
 def _activity(completion: Any, instance: Any) -> tuple[int, ...]:
-    answers = [message for message in completion if message["role"] == "tool"]
-    unknown = sum(not hasattr(instance, message["name"]) for message in answers)
-    turns = sum(message["role"] == "assistant" for message in completion)
-    return turns, len(answers), failed_calls(instance) + unknown
+    if isinstance(completion, str):
+        return 1, 0, 0
+    # A call of a tool that the task does not have reaches nothing that could count it.
+    unknown = sum(m["role"] == "tool" and not hasattr(instance, m["name"]) for m in completion)
+    calls, failures = tool_calls(instance)
+    return sum(m["role"] == "assistant" for m in completion), calls + unknown, failures + unknown

@@ -109,7 +109,8 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
         groups_of_task=_most_groups(mixture, generations),
         multiple=multiple,
     )
-    programs = build_programs(trainer, settings, mixture, rollouts)
+    turns = Turns(trainer, mixture, ranks, plan.parses_responses)
+    programs = build_programs(trainer, settings, rollouts, turns, agents)
     updater = WeightUpdater(
         weighting=parts.weighting or build_weighting(settings, mixture.names),
         # A strategy of the user's own is bounded only by a guard of the user's own.
@@ -173,7 +174,7 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
             plan.trains_host_rows,
         ),
         baseline_accuracy=check_baseline(parts.baseline_accuracy, mixture.names),
-        turns=Turns(trainer, mixture, ranks, plan.parses_responses),
+        turns=turns,
         agents=agents,
     )
     rollouts.probing = run.probing
@@ -187,9 +188,10 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
 
 
 def build_programs(
-    trainer: Any, settings: Settings, mixture: TaskMixture, rollouts: HostRollouts
+    trainer: Any, settings: Settings, rollouts: HostRollouts, turns: Turns, agents: Agents | None
 ) -> HostPrograms | None:
     """What makes the rollouts of tasks with a program; `None` where no task has one."""
+    mixture = rollouts.mixture
     if all(task.program is None for task in mixture.tasks):
         return None
     check_program_host()
@@ -201,6 +203,8 @@ def build_programs(
         rollouts.judge,
         rollouts.store,
         rollouts.columns,
+        turns,
+        agents,
         all_rollouts=settings.group_baseline == "rollouts",
         max_calls=settings.max_program_calls,
         timeout=settings.program_timeout,

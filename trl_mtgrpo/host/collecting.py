@@ -216,7 +216,7 @@ class HostRollouts:
     ) -> GroupFacts:
         places = list(zip(task.repeat(episodes).tolist(), prompt.repeat(episodes).tolist(), strict=True))
         rows = self._given if self._given is not None else self.mixture.rows(self.ranks.local(places))
-        generation = self._generate(rows)
+        generation = self.generate(rows)
         rows = [
             row._replace(columns={**row.columns, **extra}) for row, extra in zip(rows, generation.extra, strict=True)
         ]
@@ -268,7 +268,8 @@ class HostRollouts:
             place=self.ranks.places(len(task) * episodes, first).reshape(*shape, 2),
         )
 
-    def _generate(self, rows: list[TaskRow]) -> Generation:
+    def generate(self, rows: list[TaskRow]) -> Generation:
+        """What the host generates for rows of this rank; every rank calls it with as many."""
         with self.probing(rows):
             try:
                 self._host._generate_and_score_completions(self.mixture.host_rows(rows))

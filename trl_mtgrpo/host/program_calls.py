@@ -1,6 +1,7 @@
 """The calls of programs at the host's generation: one batch per wave, and the host's metrics of what was generated."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ from numpy.typing import NDArray
 from trl import GRPOTrainer
 
 from ..rollouts.traces import Answer, Call, Refusal
+from .agents import Agents
+from .turns import Turns
 
 
 class CallGeneration:
@@ -21,10 +24,14 @@ class CallGeneration:
     Args:
         trainer (`Any`):
             The trainer.
+        turns ([`Turns`]):
+            Bounds how long an answer may be.
+        agents ([`Agents`], *optional*):
+            Says to the host which tools a prompt is shown with, where any task has some: none.
     """
 
-    def __init__(self, trainer: Any) -> None:
-        self.trainer = trainer
+    def __init__(self, trainer: Any, turns: Turns, agents: Agents | None = None) -> None:
+        self.trainer, self.turns, self.agents = trainer, turns, agents
         self.host: GRPOTrainer | None = None
         self._fields: dict[str, Any] = {}
 
@@ -45,12 +52,14 @@ class CallGeneration:
         for index in kinds:
             prompts = [calls[i].prompt for i in index]
             if prompts:
-                ids, fields = self._tokens(prompts)
+                with self.agents.without_tools([calls[i].task_id for i in index]) if self.agents else nullcontext():
+                    ids, fields = self._tokens(prompts)
                 for i, tokens in zip(index, ids, strict=True):
                     found[i] = tokens
         self._fields = fields if not all(kinds) else {}
-        limit, longest = self._limit(), self.trainer.max_completion_length
+        limit = self._limit()
         for i, tokens in enumerate(found):
+            longest = self.turns.limits[calls[i].task_id]
             if limit is not None and not isinstance(tokens, Refusal) and len(tokens) + longest > limit:
                 found[i] = Refusal(f"a prompt of {len(tokens)} tokens, with {longest} to come, in {limit}", False)
         return found
@@ -74,7 +83,10 @@ class CallGeneration:
         prompts = [*prepared, *([[self.trainer._tokenizer.pad_token_id]] * missing)]
         fields = {} if missing else self._fields
         assert self.host is not None
-        ids, logprobs = self.host._generate_single_turn(prompts, None, fields, 1)
+        # Rows that nobody reads are as short as any.
+        of_tasks = [*(call.task_id for call in calls), *[int(np.argmin(self.turns.limits))] * missing]
+        with self.turns.of(of_tasks):
+            ids, logprobs = self.turns.single(self.host, prompts, None, fields, 1)
         # Decoding no rows gives one empty text.
         texts = (
             self.trainer.processing_class.batch_decode(ids[: len(calls)], skip_special_tokens=True) if calls else []
@@ -91,18 +103,18 @@ class CallGeneration:
         ]
 
     def record(
-        self, prompt_tokens: NDArray[np.int64], tokens: NDArray[np.int64], truncated: NDArray[np.bool_]
+        self, prompt_tokens: NDArray[np.int64], tokens: NDArray[np.int64], truncated: NDArray[np.int64]
     ) -> None:
         """
-        The host's metrics of completions, by its own formulas, over the calls of all ranks.
+        The host's metrics of completions, by its own formulas, over what all ranks generated.
 
         Args:
             prompt_tokens (`numpy.ndarray` of `int`, shape `(M,)`):
                 Length of each prompt.
             tokens (`numpy.ndarray` of `int`, shape `(M,)`):
                 Length of each completion.
-            truncated (`numpy.ndarray` of `bool`, shape `(M,)`):
-                Completions without an end.
+            truncated (`numpy.ndarray` of `int`, shape `(M,)`):
+                1 for completions without an end, 0 for others.
         """
         mode = "train" if self.trainer.model.training else "eval"
         metrics, state = self.trainer._metrics[mode], self.trainer.state
@@ -112,7 +124,7 @@ class CallGeneration:
         if not len(tokens):
             return
         lengths = torch.tensor(tokens, device=self.trainer.accelerator.device).float()
-        cut = torch.tensor(truncated, device=lengths.device)
+        cut = torch.tensor(truncated, device=lengths.device).bool()
         ended = lengths[~cut] if not bool(cut.all()) else torch.zeros(1)
         for name, values in (("", lengths), ("terminated_", ended)):
             metrics[f"completions/mean_{name}length"].append(values.mean().item())

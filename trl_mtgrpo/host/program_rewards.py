@@ -19,25 +19,46 @@ from .logs import ExtraColumns
 from .program_tasks import ProgramTasks
 
 
-class Rollouts(NamedTuple):
+class Seen(NamedTuple):
     """
-    Rollouts of this rank, and what all ranks know of those of all.
+    A rollout as the host's reward functions and the ledger see it.
 
     Args:
-        rows (`list[TaskRow]`):
-            Their rows, with what the program did among the columns.
-        traces (`list[Trace]`):
-            What they did.
+        row ([`TaskRow`]):
+            Its row, with what a program did among the columns.
+        prompt (`Any`):
+            What the model was asked first.
+        completion (`Any`):
+            What came of it, in the form of the host's completions.
+        completion_ids (`list[int]`):
+            Tokens of the last answer.
+        fields (`dict[str, Any]`):
+            The host's fields of everything that the model wrote.
+        failed (`bool`):
+            Whether it came to no output.
+    """
+
+    row: TaskRow
+    prompt: Any
+    completion: Any
+    completion_ids: list[int]
+    fields: dict[str, Any]
+    failed: bool = False
+
+
+class Rollouts(NamedTuple):
+    """
+    What all ranks know of the rollouts of all.
+
+    Args:
         scored ([`Scored`]):
-            Rewards of the rollouts of all ranks.
+            Their rewards.
         logged (`dict[str, list]`):
             What reward functions logged for the rollouts of this rank.
         failed (`numpy.ndarray` of `bool`, shape `(N,)`):
-            Which of all rollouts came to no output.
+            Which of them came to no output.
     """
 
-    rows: list[TaskRow]
-    traces: list[Trace]
     scored: Scored
     logged: dict[str, list[Any]]
     failed: NDArray[np.bool_]
@@ -91,30 +112,25 @@ class ProgramRewards:
     scorer: Scorer
     columns: ExtraColumns
 
-    def score(self, host: Any, rows: list[TaskRow], traces: list[Trace]) -> Rollouts:
+    def score(self, host: Any, rollouts: list[Seen]) -> Rollouts:
         """
         Rewards rollouts with the host's reward functions. Every rank calls it with as many.
 
         Args:
             host ([`~trl.GRPOTrainer`]):
                 The host's own methods.
-            rows (`list[TaskRow]`):
-                Rows of this rank's rollouts, with their traces.
-            traces (`list[Trace]`):
-                What they did.
+            rollouts (`list[Seen]`):
+                Those of this rank.
 
         Returns:
             [`Rollouts`]
         """
-        prompts = [_first_prompt(row, trace) for row, trace in zip(rows, traces, strict=True)]
-        completions = [_text(trace, prompt) for trace, prompt in zip(traces, prompts, strict=True)]
-        ids = [list(answered[-1].completion_ids) if (answered := _answers(trace)) else [] for trace in traces]
+        rows, prompts, completions, ids, fields, failures = map(list, zip(*rollouts, strict=True))
         self.mixture.bind(rows)
         values = host._calculate_rewards([row.for_host() for row in rows], prompts, completions, ids)
         logged = self.columns.take()
-        fields = [_all_tokens(trace) for trace in traces]
         scored = self.scorer.score(values, rows, Generation(prompts, fields, []))
-        failed = self.ranks.gather([int(trace.failed) for trace in traces]).astype(bool)
+        failed = self.ranks.gather([int(value) for value in failures]).astype(bool)
         parts, reward = scored.scores.parts.copy(), scored.scores.reward.copy()
         for k, task in self.tasks.programs.items():
             dead = failed & (scored.task_ids == k)
@@ -125,7 +141,7 @@ class ProgramRewards:
                     parts[dead, len(task.sources()) - 1] = 0.0
         scoring = self.mixture.scoring
         scores = scoring.score(scoring.host_values(parts, scored.task_ids, reward), scored.task_ids)
-        return Rollouts(rows, traces, scored._replace(scores=scores), logged, failed)
+        return Rollouts(scored._replace(scores=scores), logged, failed)
 
     def of_modules(self, rows: list[TaskRow], traces: list[Trace]) -> tuple[list[dict[str, Any]], list[float]]:
         """What the calls of this rank logged and earned for themselves; NaN where their module has no reward."""
@@ -185,20 +201,24 @@ class ProgramRewards:
         )
 
 
-def _answers(trace: Trace) -> list[Any]:
-    return [call.answer for call in trace.calls]
-
-
-def _first_prompt(row: TaskRow, trace: Trace) -> Any:
-    return trace.calls[0].prompt if trace.calls else row.columns.get("prompt")
-
-
-def _text(trace: Trace, prompt: Any) -> Any:
-    """The output in the form of the host's completions."""
+def seen_program(row: TaskRow, trace: Trace) -> Seen:
+    """A rollout of a program; its output takes the place of a completion."""
+    prompt = trace.calls[0].prompt if trace.calls else row.columns.get("prompt")
     text = "" if trace.output is None else trace.output if isinstance(trace.output, str) else str(trace.output)
-    return text if isinstance(prompt, str) else [{"role": "assistant", "content": text}]
+    answers = [call.answer for call in trace.calls if call.answer is not None]
+    ids = [token for answer in answers for token in answer.completion_ids]
+    fields: dict[str, Any] = {"completion_ids": ids} if ids else {"completion_ids": [0], "tool_mask": [0]}
+    return Seen(
+        row,
+        prompt,
+        text if isinstance(prompt, str) else [{"role": "assistant", "content": text}],
+        list(answers[-1].completion_ids) if answers else [],
+        {**fields, "completions": [{"role": "assistant"} for _ in answers]},
+        trace.failed,
+    )
 
 
-def _all_tokens(trace: Trace) -> dict[str, Any]:
-    ids = [token for answer in _answers(trace) for token in answer.completion_ids]
-    return {"completion_ids": ids} if ids else {"completion_ids": [0], "tool_mask": [0]}
+def seen_generation(row: TaskRow, generation: Generation, i: int) -> Seen:
+    """A rollout that the host made, row `i` of a generation."""
+    fields = generation.rows[i]
+    return Seen(row, generation.prompts[i], fields["completions"], list(fields["completion_ids"]), fields)

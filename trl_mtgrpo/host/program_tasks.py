@@ -13,10 +13,6 @@ from ..tasks.rewards import AsyncTaskReward, TaskReward, function_name, is_async
 from ..tasks.rows import TaskRow
 
 
-# The module of the only call of a task without a program, where its rows are asked beside those of programs.
-PLAIN_MODULE = "answer"
-
-
 class ProgramTasks:
     """
     The programs of a mixture.
@@ -71,24 +67,19 @@ class ProgramTasks:
         return np.array([task.program is not None for task in self.mixture.tasks], dtype=bool)
 
     def job(self, row: TaskRow) -> Job:
-        """The rollout of a row; a task without a program asks its prompt as it is."""
-        task = self.programs.get(row.task_id)
-        if task is None:
-            return Job(_ask, row.columns)
-        program = self._runs[row.task_id]
+        """The rollout of a row."""
+        task, program = self.programs[row.task_id], self._runs[row.task_id]
         unparsed = (FormatFailure, *getattr(program, "unparsed", ()))
-        return Job(program, row.columns, (*task.failure_exceptions, *unparsed), unparsed)
+        return Job(program, row.columns, (*task.failure_exceptions, *unparsed), unparsed, row.task_id)
 
     def with_trace(self, row: TaskRow, trace: Trace) -> TaskRow:
         """The row as the functions of its task get it."""
-        if row.task_id not in self.programs:
-            return row
         more = {"outputs": trace.output, "traces": trace.calls, "failed": trace.failed}
         return row._replace(columns={**row.columns, **more})
 
     def is_trained(self, task_id: int, module: str) -> bool:
         """Whether a module's calls are trained."""
-        trained = self.programs[task_id].trainable_modules if task_id in self.programs else None
+        trained = self.programs[task_id].trainable_modules
         return trained is None or module in trained
 
     def unknown(self, task_id: int, known: list[str]) -> list[tuple[str, str]]:
@@ -119,11 +110,6 @@ class ProgramTasks:
                     f"`trainable_modules` of task '{task.name}' must name modules of its program, got {unknown} "
                     f"beside {list(names or ())}.{close_names(unknown, list(names or ()))} Correct the names."
                 )
-
-
-def _ask(example: Any, call: Any) -> str:
-    text: str = call(PLAIN_MODULE, example["prompt"])
-    return text
 
 
 def _as_program(task: Task) -> Any:

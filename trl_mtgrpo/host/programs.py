@@ -2,7 +2,8 @@
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,13 +22,15 @@ from ..rollouts.waves import Waves
 from ..tasks import TaskMixture
 from ..tasks.failures import RewardError, RewardFailure, describe_failures
 from ..tasks.rows import TaskRow
+from .agents import Agents
 from .collecting import Scorer
 from .distributed import Ranks
 from .logs import ExtraColumns
 from .program_calls import CallGeneration
 from .program_counts import ProgramCounts
-from .program_rewards import CallTable, ProgramRewards, Rollouts
+from .program_rewards import CallTable, ProgramRewards, Rollouts, seen_program
 from .program_tasks import ProgramTasks
+from .turns import Turns
 
 
 logger = logging.getLogger(__name__)
@@ -53,6 +56,10 @@ class HostPrograms:
             Where this rank's rows lie.
         columns ([`ExtraColumns`]):
             What reward functions log.
+        turns ([`Turns`]):
+            Bounds how long an answer may be.
+        agents ([`Agents`], *optional*):
+            Looks after environments; `None` where no task has tools.
         all_rollouts (`bool`):
             Whether rollouts that never made a call have a part in its baseline.
         max_calls (`int`):
@@ -68,6 +75,8 @@ class HostPrograms:
     judge: Judge
     store: RowStore
     columns: ExtraColumns
+    turns: Turns
+    agents: Agents | None
     all_rollouts: bool
     max_calls: int
     timeout: float | None = None
@@ -84,7 +93,7 @@ class HostPrograms:
             top_k=self.trainer.top_k,
         )
         self.rewards = ProgramRewards(self.trainer, self.mixture, self.tasks, self.ranks, self.scorer, self.columns)
-        self.calls = CallGeneration(self.trainer)
+        self.calls = CallGeneration(self.trainer, self.turns, self.agents)
         self.waves = Waves(
             self.calls.prepare, self.calls.generate, self._agree, max_calls=self.max_calls, timeout=self.timeout
         )
@@ -159,12 +168,15 @@ class HostPrograms:
         places = list(zip(task.repeat(episodes).tolist(), prompt.repeat(episodes).tolist(), strict=True))
         rows, traces = self.roll(self.mixture.rows(self.ranks.local(places)))
         logged, bonus = self.rewards.of_modules(rows, traces)
-        rollouts = self.rewards.score(self.calls.host, rows, traces)
+        seen = [seen_program(row, trace) for row, trace in zip(rows, traces, strict=True)]
+        ids = [row.task_id for row in rows]
+        with self.agents.without_tools(ids) if self.agents else nullcontext():
+            rollouts = self.rewards.score(self.calls.host, seen)
         table = self.table(rows, traces, bonus)
-        self.record(table)
+        self.calls.record(*table.columns[:, [7, 3, 8]].T)
         scores = rollouts.scored.scores
         calls = self.rewards.of_calls(table, rollouts)
-        self.store.add(self._rows(rollouts, logged, episodes), reserve=table.most)
+        self.store.add(self._rows(rows, traces, rollouts.logged, logged), reserve=table.most)
         bundles = Bundles(
             task=task,
             prompt=prompt,
@@ -180,7 +192,7 @@ class HostPrograms:
         self.counts.calls(rollouts.scored.task_ids[calls.rollout], table.columns)
         self.counts.bundles += len(task)
         self.counts.waves += self.waves.num_waves
-        self._look(rollouts, calls)
+        self._look(rollouts, calls, traces)
         return judged(ragged, verdict.outcome, verdict.accepted, self.judge.keeps_all, self.all_rollouts)
 
     def metrics(self, batch: CollectedBatch) -> dict[str, float]:
@@ -194,7 +206,7 @@ class HostPrograms:
 
     def roll(self, rows: list[TaskRow]) -> tuple[list[TaskRow], list[Trace]]:
         """
-        Runs the programs of this rank's rows; a row of a task without one is asked as it is. Every rank calls it.
+        Runs the programs of this rank's rows. Every rank calls it.
 
         Args:
             rows (`list[TaskRow]`):
@@ -227,20 +239,27 @@ class HostPrograms:
     def _agree(self, number: int) -> int:
         return int(self.ranks.gather([number]).max())
 
-    def table(self, rows: list[TaskRow], traces: list[Trace], bonus: list[float] | None = None) -> CallTable:
-        """The calls of all ranks. Every rank calls it, with as many rows."""
+    def table(
+        self,
+        rows: list[TaskRow],
+        traces: list[Trace],
+        bonus: list[float] | None = None,
+        positions: Sequence[int] | None = None,
+    ) -> CallTable:
+        """The calls of all ranks. Every rank calls it; `positions` are those of its rollouts, in order by default."""
         self._name_modules(rows, traces)
         ends = self.scorer.ends
-        offset = self.ranks.index * len(rows)
+        first = self.ranks.index * len(rows)
+        positions = range(first, first + len(rows)) if positions is None else positions
         own: list[list[int]] = []
-        for i, (row, trace) in enumerate(zip(rows, traces, strict=True)):
+        for i, row, trace in zip(positions, rows, traces, strict=True):
             for call in trace.calls:
                 answer = call.answer
                 assert answer is not None
                 ids = answer.completion_ids
                 own.append(
                     [
-                        offset + i,
+                        i,
                         self.modules[row.task_id].index(call.module),
                         call.occurrence,
                         len(ids),
@@ -274,15 +293,21 @@ class HostPrograms:
         for task_id, module in sorted(set(self.ranks.gather_objects(sorted(own)))):
             self.modules[task_id].append(module)
 
-    def _rows(self, rollouts: Rollouts, logged: list[dict[str, Any]], episodes: int) -> list[Row]:
-        """This rank's rows of the loss, one per call."""
-        before = self.counts.num_rollouts + self.ranks.index * len(rollouts.rows)
-        rows: list[Row] = []
-        for i, (row, trace) in enumerate(zip(rollouts.rows, rollouts.traces, strict=True)):
+    def _rows(
+        self,
+        rows: list[TaskRow],
+        traces: list[Trace],
+        of_rollouts: dict[str, list[Any]],
+        of_calls: list[dict[str, Any]],
+    ) -> list[Row]:
+        """This rank's rows of the loss, one per call, with what was logged of their rollouts and of them."""
+        before = self.counts.num_rollouts + self.ranks.index * len(rows)
+        found: list[Row] = []
+        for i, (row, trace) in enumerate(zip(rows, traces, strict=True)):
             for call in trace.calls:
                 answer = call.answer
                 assert answer is not None
-                rows.append(
+                found.append(
                     Row(
                         task_id=row.task_id,
                         index=row.row,
@@ -292,8 +317,8 @@ class HostPrograms:
                         completion=answer.completion,
                         logprobs=answer.logprobs,
                         logged={
-                            **{column: values[i] for column, values in rollouts.logged.items()},
-                            **logged[len(rows)],
+                            **{column: values[i] for column, values in of_rollouts.items()},
+                            **of_calls[len(found)],
                             # With several tasks the table has it anyway.
                             **({"task": self.mixture.names[0]} if self.mixture.num_tasks == 1 else {}),
                             "module": call.module,
@@ -302,13 +327,9 @@ class HostPrograms:
                         },
                     )
                 )
-        return rows
+        return found
 
-    def record(self, table: CallTable) -> None:
-        """The host's metrics of completions over the calls of all ranks."""
-        self.calls.record(table.columns[:, 7], table.columns[:, 3], table.columns[:, 8].astype(bool))
-
-    def _look(self, rollouts: Rollouts, calls: Calls) -> None:
+    def _look(self, rollouts: Rollouts, calls: Calls, traces: list[Trace]) -> None:
         """Before the first optimizer step: an example of each program, and what it lacks."""
         task_ids = rollouts.scored.task_ids
         for k, task in self.tasks.programs.items():
@@ -333,4 +354,4 @@ class HostPrograms:
             own = self.ranks.local(task_ids.tolist())
             if self.trainer.accelerator.is_main_process and k in own:
                 i = own.index(k)
-                logger.info("%s", example_text(task.name, rollouts.traces[i], float(rollouts.scored.scores.reward[i])))
+                logger.info("%s", example_text(task.name, traces[i], float(rollouts.scored.scores.reward[i])))

@@ -4,7 +4,7 @@ optimizer step) -> measure -> update.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -172,8 +172,7 @@ class MixtureRun(PlainRun):
         )
         self.state = replace(state, carried=surplus)
         rows = [{"prompt": row.prompt, **self.mixture.routing(row.task_id)} for row in chosen.rows]
-        resting = nullcontext() if self.mixture.environments is None else self.mixture.environments.closed()
-        with self.columns.of(chosen.rows), self._answering(chosen.door), resting:
+        with self.columns.of(chosen.rows), self._answering(chosen.door), self._resting():
             inputs = host._generate_and_score_completions(rows)
         check_loss_inputs(inputs, len(chosen.rows))
         add_behaviour_policy(inputs, [row.behaviour for row in chosen.rows], self.clip)
@@ -184,11 +183,16 @@ class MixtureRun(PlainRun):
         rows = [row[KEY] if isinstance(row.get(KEY), TaskRow) else self.mixture.evaluation_row(row) for row in inputs]
         host_rows = self.mixture.host_rows(rows)
         if self.programs is not None:
-            door = evaluate_rows(self.programs, host, rows, self._door)
-            with self.columns.of_evaluation(rows), self._answering(door):
+            door = evaluate_rows(self.programs, host, rows, self.rollouts.generate, self._door)
+            with self.columns.of_evaluation(rows), self._answering(door), self._resting():
                 return host._generate_and_score_completions(host_rows)
-        with self.columns.of_evaluation(rows), self.turns.of(rows):
+        with self.columns.of_evaluation(rows), self.turns.of([row.task_id for row in rows]):
             return host._generate_and_score_completions(host_rows)
+
+    def _resting(self) -> AbstractContextManager[None]:
+        """While it lasts no environment is made or reset: what is prepared was played before."""
+        environments = self.mixture.environments
+        return nullcontext() if environments is None else environments.closed()
 
     @contextmanager
     def _answering(self, door: Door) -> Iterator[None]:
@@ -202,7 +206,7 @@ class MixtureRun(PlainRun):
     @contextmanager
     def probing(self, rows: Sequence[TaskRow]) -> Iterator[None]:
         """While it lasts the host stops when it has generated for `rows`."""
-        with self._answering(Probe()), self.turns.of(rows):
+        with self._answering(Probe()), self.turns.of([row.task_id for row in rows]):
             yield
 
     def generate(self, host: GRPOTrainer, prompts: list[Any]) -> tuple[Any, ...]:
@@ -342,6 +346,7 @@ class MixtureRun(PlainRun):
         evaluation = TaskEvaluation(self.mixture.names, dataloader.dataset, self.trainer.num_generations_eval)
         if self.programs is not None:
             self.programs.begin(host, self.state.generation, self.state.programs)
+            self.rollouts.begin(host, self.state.generation, None)
         with self._answering(ScoredDoor(self.scorer, self.mixture, evaluation)):
             output = host.evaluation_loop(dataloader, *args, **kwargs)
         if self.agents is not None and not self.trainer.is_in_train:

@@ -14,7 +14,6 @@ from typing import Any
 from trl import GRPOTrainer
 
 from ..tasks import TaskMixture
-from ..tasks.rows import TaskRow
 from .contract import check_tool_rows
 from .distributed import Ranks
 
@@ -43,14 +42,15 @@ class Turns:
         self.limits = [task.max_completion_length or trainer.max_completion_length for task in mixture.tasks]
         # On every rank the same, whatever rows it has.
         self.distinct = sorted(set(self.limits))
-        self.has_environments = mixture.environments is not None
+        # Environments may add to each prompt, and rows of programs stand between others.
+        self.has_own_prompts = any(task.is_agentic or task.program is not None for task in mixture.tasks)
         self._task_ids: list[int] | None = None
         self._spare: list[int] | None = None
 
     @contextmanager
-    def of(self, rows: Sequence[TaskRow]) -> Iterator[None]:
-        """While it lasts the host generates for `rows`."""
-        self._task_ids = [row.task_id for row in rows]
+    def of(self, task_ids: Sequence[int]) -> Iterator[None]:
+        """While it lasts the host generates for rows of these tasks."""
+        self._task_ids = list(task_ids)
         try:
             yield
         finally:
@@ -64,8 +64,8 @@ class Turns:
             most = self._most(len(prompt_ids))
             return self._filled(host, most, prompt_ids, images, fields, args, kwargs, self._spare)
         if self._task_ids is None or len(self.distinct) == 1:
-            if self.has_environments and self.trainer.use_vllm and self.trainer.vllm_mode == "server":
-                # Of a group's prompts the server reads the first one, and environments may have added to each.
+            if self.has_own_prompts and self.trainer.use_vllm and self.trainer.vllm_mode == "server":
+                # Of a group's prompts the server reads the first one.
                 args, kwargs = _one_each(args, kwargs)
             with self._within(self.distinct[0]) if self._task_ids is not None else nullcontext():
                 return host._generate_single_turn(prompt_ids, images, fields, *args, **kwargs)

@@ -44,6 +44,8 @@ class Call:
             How often the module had been called before in this rollout.
         prompt (`Any`):
             What the program sent, text or messages.
+        task_id (`int`):
+            Position of the program's task.
         answer ([`Answer`], *optional*):
             What was generated.
         unparsed (`bool`):
@@ -53,6 +55,7 @@ class Call:
     module: str
     occurrence: int
     prompt: Any
+    task_id: int = 0
     answer: Answer | None = None
     unparsed: bool = False
 
@@ -109,12 +112,15 @@ class Job:
             What it may raise to end the rollout.
         unparsed (`tuple[type[Exception], ...]`):
             Those of them that say that its last answer could not be read.
+        task_id (`int`):
+            Position of its task.
     """
 
     program: Callable[[Any, Any], Any]
     example: Mapping[str, Any]
     failures: tuple[type[Exception], ...] = ()
     unparsed: tuple[type[Exception], ...] = ()
+    task_id: int = 0
 
 
 class Refusal(NamedTuple):

@@ -140,7 +140,7 @@ class _Rollout:
             self.stop("too many calls", f"more than {self.waves.max_calls} calls")
             raise _Stopped
         # What the program does with its messages later is no part of this call.
-        self.pending = Call(module, self._counts[module], copy.deepcopy(prompt))
+        self.pending = Call(module, self._counts[module], copy.deepcopy(prompt), self.job.task_id)
         self.waves.rests(self)
         self._go_on.acquire()
         if self._stopped:

@@ -39,12 +39,12 @@ class HostEnvironment:
 
     def __init__(self) -> None:
         self._environment: Any = None
-        self._failures = 0
+        self._calls = self._failures = 0
 
     def reset(self, **row: Any) -> Any:
         if self._owner.is_closed:
             return None
-        self._failures = 0
+        self._calls = self._failures = 0
         if self._task.environment_factory is None:
             return None
         try:
@@ -229,9 +229,9 @@ def users_environment(instance: Any) -> Any:
     return instance._environment if isinstance(instance, HostEnvironment) else instance
 
 
-def failed_calls(instance: HostEnvironment) -> int:
-    """Calls of tools that raised since the last reset."""
-    return instance._failures
+def tool_calls(instance: HostEnvironment) -> tuple[int, int]:
+    """Calls of tools since the last reset, and those of them that raised."""
+    return instance._calls, instance._failures
 
 
 def _own_columns(task: "Task", row: TaskRow) -> Mapping[str, Any]:
@@ -277,8 +277,9 @@ def _method(
 
 @contextmanager
 def _counted(instance: HostEnvironment, name: str) -> Iterator[None]:
-    """Counts a call that raises. Whatever it is, TRL tells the model of it."""
+    """Counts a call, and whether it raised. Whatever it raised, TRL tells the model of it."""
     returned = False
+    instance._calls += 1
     try:
         yield
         returned = True
