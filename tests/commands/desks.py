@@ -25,11 +25,11 @@ TINY_TRAINER: dict[str, Any] = {
 }
 
 
-def write_model(folder: Path, chat: bool = False, positions: int = 4096) -> Path:
-    """A randomly initialised decoder that takes the long prompts of puzzles."""
+def write_model(folder: Path, chat: bool = False, positions: int = 4096, tokenizer: Any = None) -> Path:
+    """A randomly initialised decoder that takes the long prompts of puzzles, with the tiny tokenizer by default."""
     model = Qwen2ForCausalLM(
         Qwen2Config(
-            vocab_size=98,
+            vocab_size=98 if tokenizer is None else len(tokenizer),
             hidden_size=16,
             intermediate_size=32,
             num_hidden_layers=1,
@@ -42,7 +42,7 @@ def write_model(folder: Path, chat: bool = False, positions: int = 4096) -> Path
         )
     )
     model.save_pretrained(folder)
-    tokenizer = tiny_tokenizer()
+    tokenizer = tokenizer or tiny_tokenizer()
     if chat:
         tokenizer.chat_template = CHAT_TEMPLATE
     tokenizer.save_pretrained(folder)

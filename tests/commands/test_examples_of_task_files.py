@@ -9,6 +9,7 @@ import pytest
 import yaml
 from desks import write_model
 
+from tests.environments.world import tool_tokenizer
 from trl_mtgrpo.commands.cli import main
 from trl_mtgrpo.commands.reading import read_task_file
 from trl_mtgrpo.commands.run_settings import settings_of
@@ -16,7 +17,7 @@ from trl_mtgrpo.commands.run_settings import settings_of
 
 FOLDER = Path(__file__).parents[2] / "examples" / "task_files"
 FILES = sorted(FOLDER.glob("*.yaml"))
-GROUPS = {"three_tasks": 32, "nine_tasks": 64, "question_and_answer": 8}
+GROUPS = {"four_kinds": 16, "three_tasks": 32, "nine_tasks": 64, "question_and_answer": 8}
 
 # A batch of 12 groups of 2 rollouts on the CPU, one round of generation each.
 SMALL = """
@@ -38,13 +39,16 @@ def desk(tmp_path: Path) -> Path:
         for task in content["tasks"]:
             if "reasoning_gym" in task:
                 task["reasoning_gym"] |= {"train_size": 12, "eval_size": 2}
+            task.pop("max_completion_length", None)
         path.write_text(yaml.safe_dump(content), encoding="utf-8")
     write_model(tmp_path / "model", chat=True)
+    write_model(tmp_path / "model_with_tools", tokenizer=tool_tokenizer())
     return tmp_path
 
 
 def small(desk: Path, path: Path) -> list[Any]:
-    given = [str(desk / "files" / path.name), "--model", str(desk / "model"), "--output_dir", str(desk / "out")]
+    model = "model_with_tools" if path.stem == "four_kinds" else "model"
+    given = [str(desk / "files" / path.name), "--model", str(desk / model), "--output_dir", str(desk / "out")]
     return [*given, *SMALL.split()]
 
 

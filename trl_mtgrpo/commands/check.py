@@ -12,7 +12,9 @@ from transformers import AutoConfig, AutoTokenizer
 
 from trl_mtgrpo import MultiTaskGRPOConfig, Task
 
+from ..host.agent_checks import check_agents, tools_of
 from ..report.forecast import POLICIES, RunOutline, forecast, format_tasks, text_table
+from ..tasks import TaskMixture
 from .batch import Batch
 from .defects import batch_defects, file_defects, row_defects
 from .reading import read_task_file
@@ -75,8 +77,12 @@ def run(options: argparse.Namespace, overrides: Sequence[str]) -> tuple[str, int
     defects += [defect for one in scores for defect in one.defects]
     sections = [f"{file.path.name}: {len(file.tasks)} tasks, model {file.model}"]
     tokenizer = _tokenizer(file, defects)
+    misfits = []
+    if settings is not None and tokenizer is not None:
+        misfits = _agent_defects(file, [task for _, task in loaded], settings, tokenizer)
+        defects += misfits
     if loaded and tokenizer is not None:
-        lengths = [_lengths(task, tokenizer) for _, task in loaded]
+        lengths = [_lengths(task, tokenizer, with_tools=not misfits) for _, task in loaded]
         limits = _prompt_limits(file, settings, tokenizer, [entry for entry, _ in loaded])
         defects += _long_prompts(loaded, lengths, limits)
         sections += [_rows_table(loaded, lengths, limits), _examples(loaded, lengths)]
@@ -109,21 +115,33 @@ def _tokenizer(file: TaskFile, defects: list[str]) -> Any:
         return None
 
 
-def _lengths(task: Task, tokenizer: Any) -> _Lengths:
+def _lengths(task: Task, tokenizer: Any, with_tools: bool) -> _Lengths:
     size = len(training_rows(task))
+    tools = [tool for _, tool in tools_of(task)] if with_tools else []
     positions = np.unique(np.linspace(0, size - 1, min(size, _MEASURED)).astype(int)).tolist()
-    texts = [_shown(training_rows(task)[i]["prompt"], tokenizer) for i in positions]
+    texts = [_shown(training_rows(task)[i]["prompt"], tokenizer, tools) for i in positions]
     counts = [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
     longest = int(np.argmax(counts))
     return _Lengths(float(np.mean(counts)), counts[longest], positions[longest], texts[0])
 
 
-def _shown(prompt: Any, tokenizer: Any) -> str:
-    """A prompt as the model sees it."""
+def _shown(prompt: Any, tokenizer: Any, tools: list[Any]) -> str:
+    """A prompt as the model sees it, without what an environment adds when it is reset."""
     if isinstance(prompt, str):
         return prompt
-    text: str = tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
+    text: str = tokenizer.apply_chat_template(prompt, tools=tools or None, tokenize=False, add_generation_prompt=True)
     return text
+
+
+def _agent_defects(file: TaskFile, tasks: Sequence[Task], settings: MultiTaskGRPOConfig, tokenizer: Any) -> list[str]:
+    """What does not fit together of tools, environments and programs."""
+    if len(tasks) < len(file.tasks) or len({task.name for task in tasks}) < len(tasks):
+        return []  # said already
+    try:
+        check_agents(TaskMixture(tasks), settings, {"processing_class": tokenizer})
+    except ValueError as error:
+        return [str(error)]
+    return []
 
 
 def _prompt_limits(
@@ -182,7 +200,11 @@ def _examples(loaded: Sequence[tuple[TaskEntry, Task]], lengths: Sequence[_Lengt
         cut = one.example[:_SHOWN_CHARS]
         left = len(one.example) - len(cut)
         text = "\n".join(f"  | {line}" for line in cut.split("\n"))
-        parts.append(f"{task.name}\n{text}" + (f"\n  ... {left:,} more characters" if left else ""))
+        asked = {"program": " (its program asks in its own words)", "environment": " (its environment adds to it)"}
+        kind = "program" if task.program is not None else "environment" if task.environment_factory else ""
+        parts.append(
+            f"{task.name}{asked.get(kind, '')}\n{text}" + (f"\n  ... {left:,} more characters" if left else "")
+        )
     return "\n".join(parts)
 
 

@@ -5,7 +5,7 @@ Every defect is found and named; nothing here raises.
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 
 from datasets import Dataset
@@ -14,7 +14,7 @@ from trl_mtgrpo import MultiTaskGRPOConfig, Task
 
 from .batch import Batch
 from .named_rewards import NAMED_REWARDS
-from .task_file import LocalFiles, ReasoningGym, TaskEntry, TaskFile, VerlFiles, as_list
+from .task_file import LocalFiles, ReasoningGym, Seeds, TaskEntry, TaskFile, VerlFiles, as_list
 from .task_rows import sources_of, training_rows
 
 
@@ -83,12 +83,12 @@ def row_defects(file: TaskFile, tasks: Sequence[Task]) -> list[str]:
     defects: list[str] = []
     keys: dict[str, frozenset[str]] = {}
     for task in tasks:
-        train = frozenset(prompt_keys(training_rows(task)))
+        train = frozenset(prompt_keys(task, training_rows(task)))
         if task.name not in keys:
             keys[task.name] = train
         defects += _empty_values(task)
         if task.eval_dataset is not None:
-            shared = len(train & frozenset(prompt_keys(task.eval_dataset)))
+            shared = len(train & frozenset(prompt_keys(task, task.eval_dataset)))
             if shared:
                 defects.append(
                     f"`eval` of task '{task.name}' must hold other prompts than its training rows, got {shared} "
@@ -107,20 +107,25 @@ def row_defects(file: TaskFile, tasks: Sequence[Task]) -> list[str]:
     return defects
 
 
-def prompt_keys(rows: Dataset) -> Iterator[str]:
+def prompt_keys(task: Task, rows: Dataset) -> list[str]:
     """
     A text per prompt by which equal prompts are found.
 
     Args:
+        task ([`Task`]):
+            Their task. With an environment a prompt is what its whole row makes of it.
         rows ([`~datasets.Dataset`]):
             Rows with a column `prompt`. Rows that are made when they are read are left out: their source sees to it
             that none repeats.
 
     Returns:
-        `Iterator[str]`
+        `list[str]`
     """
-    if rows.format["type"] != "custom":
-        yield from (str(prompt) for prompt in rows["prompt"])
+    if rows.format["type"] == "custom":
+        return []
+    if task.environment_factory is not None:
+        return [f"{task.environment_class.__qualname__} {dict(row)}" for row in rows]
+    return [str(prompt) for prompt in rows["prompt"]]
 
 
 def _repeated_names(file: TaskFile) -> list[str]:
@@ -216,6 +221,8 @@ def _is_evaluated(task: TaskEntry) -> bool:
         return True
     if isinstance(source, ReasoningGym):
         return source.eval_size > 0
+    if isinstance(source, Seeds):
+        return source.eval > 0
     return bool(as_list(source.eval)) if isinstance(source, LocalFiles | VerlFiles) else source.eval_split is not None
 
 

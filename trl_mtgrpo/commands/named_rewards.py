@@ -1,4 +1,4 @@
-"""Decides which function a reward of a task file means, and what a right completion looks like to it."""
+"""Decides which function an entry of a task file means, and what a right completion looks like to a reward."""
 
 import difflib
 import functools
@@ -53,7 +53,7 @@ def reward_function(entry: RewardEntry, folder: Path, owner: str) -> Reward:
         ValueError: when the name is unknown, the function cannot be imported, or the options do not fit.
     """
     if ":" in entry.use:
-        function = _imported(entry.use, folder, owner)
+        function = imported(entry.use, folder, f"`reward` of {owner}")
         return functools.partial(function, **entry.options) if entry.options else function
     if entry.use not in NAMED_REWARDS:
         close = difflib.get_close_matches(entry.use, NAMED_REWARDS, n=1)
@@ -71,7 +71,24 @@ def reward_function(entry: RewardEntry, folder: Path, owner: str) -> Reward:
     return factory(**entry.options)
 
 
-def _imported(path: str, folder: Path, owner: str) -> Reward:
+def imported(path: str, folder: Path, what: str) -> Callable[..., Any]:
+    """
+    The function or class behind `package.module:name`.
+
+    Args:
+        path (`str`):
+            Where it is.
+        folder (`Path`):
+            Folder of the task file, from which modules can be imported.
+        what (`str`):
+            The entry, for error messages.
+
+    Returns:
+        `Callable`
+
+    Raises:
+        ValueError: when it cannot be imported, or called.
+    """
     module, _, name = path.partition(":")
     if str(folder.resolve()) not in sys.path:
         sys.path.insert(0, str(folder.resolve()))
@@ -79,9 +96,9 @@ def _imported(path: str, folder: Path, owner: str) -> Reward:
         function: Any = functools.reduce(getattr, name.split("."), importlib.import_module(module))
     except (ImportError, AttributeError) as error:
         raise ValueError(
-            f"`reward` of {owner} must be a function that can be imported, got {path!r} ({error}). Modules are looked "
-            "up beside the task file and where Python finds its packages."
+            f"{what} must be a function that can be imported, got {path!r} ({error}). Write "
+            "`package.module:name`; modules are looked up beside the task file and where Python finds its packages."
         ) from error
     if not callable(function):
-        raise ValueError(f"`reward` of {owner} must be a function, got {path!r}, which is {function!r:.80}. Name one.")
+        raise ValueError(f"{what} must be a function, got {path!r}, which is {function!r:.80}. Name one.")
     return function  # type: ignore[no-any-return]

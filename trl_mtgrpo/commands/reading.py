@@ -13,9 +13,11 @@ from typing import Any, TypeVar
 from .task_file import (
     HubDataset,
     LocalFiles,
+    PartEntry,
     Prompt,
     ReasoningGym,
     RewardEntry,
+    Seeds,
     TaskEntry,
     TaskFile,
     TaskFileError,
@@ -74,22 +76,22 @@ class _Reader:
             "files": (LocalFiles, "train"),
             "reasoning_gym": (ReasoningGym, "family"),
             "verl": (VerlFiles, None),
+            "seeds": (Seeds, "train"),
         }
-        parts: dict[str, Any] = {}
-        for name, (kind, short) in sources.items():
-            if name in values:
-                given, line = values[name], values.line_of(name)
-                if short is not None and isinstance(given, str | list):
-                    given = _lines({short: given}, line)
-                if not isinstance(given, Lines):
-                    raise self.error(line, f"`{name}` of {owner} must be a mapping, got {given!r:.80}.")
-                parts[name] = self.entity(kind, given, f"`{name}` of {owner}")
+        parts = self.parts(values, sources, owner)
         if len(parts) != 1:
             raise self.error(
                 values.line,
                 f"{owner} must have exactly one of {list(sources)}, got {list(parts) or 'none'}. It says where the "
                 "rows "
                 "come from.",
+            )
+        parts |= self.parts(values, {"environment": (PartEntry, "use"), "program": (PartEntry, "use")}, owner)
+        if "seeds" in parts and "environment" not in parts:
+            raise self.error(
+                values.line_of("seeds"),
+                f"`seeds` of {owner} must stand beside `environment`, got none. Name the class that makes a problem "
+                "of each, as `package.module:Class`.",
             )
         if "reward" in values:
             given, line = values["reward"], values.line_of("reward")
@@ -99,13 +101,27 @@ class _Reader:
         if "prompt" in values:
             parts["prompt"] = self.prompt(values["prompt"], values.line_of("prompt"), owner)
         entry = self.entity(TaskEntry, values, owner, line=values.line, **parts)
-        if not entry.reward and isinstance(entry.source, HubDataset | LocalFiles):
+        own_reward = entry.environment is not None or isinstance(entry.source, ReasoningGym | VerlFiles)
+        if not entry.reward and not own_reward:
             raise self.error(
                 values.line,
                 f"{owner} must have a `reward`, got none. Name one, such as `exact_match`, or "
                 "`package.module:function`.",
             )
         return entry
+
+    def parts(self, values: Lines, kinds: dict[str, tuple[type[Any], str | None]], owner: str) -> dict[str, Any]:
+        """Entries that are mappings, or short for one of their fields."""
+        found: dict[str, Any] = {}
+        for name, (kind, short) in kinds.items():
+            if name in values:
+                given, line = values[name], values.line_of(name)
+                if short is not None and isinstance(given, str | list | int):
+                    given = _lines({short: given}, line)
+                if not isinstance(given, Lines):
+                    raise self.error(line, f"`{name}` of {owner} must be a mapping, got {given!r:.80}.")
+                found[name] = self.entity(kind, given, f"`{name}` of {owner}")
+        return found
 
     def reward(self, given: Any, line: int, owner: str) -> RewardEntry:
         values = _lines({"use": given}, line) if isinstance(given, str) else given

@@ -61,6 +61,8 @@ def reference_scores(task: Task, entry: TaskEntry) -> ReferenceScores:
     misfits = _signature_defects(task)
     if misfits:
         return ReferenceScores(defects=tuple(misfits))
+    if task.environment_factory is not None or task.program is not None:
+        return ReferenceScores(form="by playing" if task.program is None else "by its program")
     try:
         return _scored(task, entry, rows)
     except Exception as error:  # a user's function may raise anything; it becomes a defect

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trl_mtgrpo import Task
+
 
 Prompt = str | list[dict[str, Any]]
 
@@ -117,6 +119,38 @@ class VerlFiles:
 
 
 @dataclass(frozen=True)
+class Seeds:
+    """
+    Numbers that an environment makes its problems from; its `reset` gets one as `seed`.
+
+    Args:
+        train (`int`):
+            Training rows: the numbers from 0.
+        eval (`int`, *optional*, defaults to `0`):
+            Evaluation rows: the numbers after those.
+    """
+
+    train: int
+    eval: int = 0
+
+
+@dataclass(frozen=True)
+class PartEntry:
+    """
+    An environment or a program.
+
+    Args:
+        use (`str`):
+            `package.module:name` of a class or function.
+        options (`dict`, *optional*):
+            Its keyword arguments.
+    """
+
+    use: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class RewardEntry:
     """
     One reward of a task.
@@ -138,7 +172,8 @@ class RewardEntry:
 @dataclass(frozen=True)
 class TaskEntry:
     """
-    One task of the file. Exactly one of `dataset`, `files`, `reasoning_gym` and `verl` says where its rows come from.
+    One task of the file. Exactly one of `dataset`, `files`, `reasoning_gym`, `verl` and `seeds` says where its rows
+    come from.
 
     Args:
         name (`str`):
@@ -151,6 +186,26 @@ class TaskEntry:
             Generated rows.
         verl ([`VerlFiles`], *optional*):
             Rows of verl's files.
+        seeds ([`Seeds`], *optional*):
+            Rows that the environment makes.
+        tools (`list[str]`, *optional*):
+            Functions that the model may call, each as `package.module:function`.
+        environment ([`PartEntry`], *optional*):
+            Class of the task's environments, or a function that makes one.
+        program ([`PartEntry`], *optional*):
+            A program of several calls: a function, or a class that is made once.
+        module_rewards (`dict[str, str]`, *optional*):
+            By module of the program, a reward as `package.module:function`.
+        trainable_modules (`list[str]`, *optional*):
+            See [`Task`].
+        failure_reward (`float`, *optional*, defaults to `0.0`):
+            See [`Task`].
+        format_failure_reward (`float`, *optional*, defaults to `-1.0`):
+            See [`Task`].
+        max_environments (`int`, *optional*):
+            See [`Task`].
+        tool_timeout (`float`, *optional*):
+            See [`Task`].
         prompt (`str` or `list[dict]`, *optional*):
             Text with places such as `{question}`, or messages with such text. The column `prompt` when left out.
         answer (`str`, *optional*):
@@ -180,6 +235,16 @@ class TaskEntry:
     files: LocalFiles | None = None
     reasoning_gym: ReasoningGym | None = None
     verl: VerlFiles | None = None
+    seeds: Seeds | None = None
+    tools: list[str] = field(default_factory=list)
+    environment: PartEntry | None = None
+    program: PartEntry | None = None
+    module_rewards: dict[str, str] = field(default_factory=dict)
+    trainable_modules: list[str] | None = None
+    failure_reward: float | None = Task.failure_reward
+    format_failure_reward: float = Task.format_failure_reward
+    max_environments: int | None = None
+    tool_timeout: float | None = None
     prompt: Prompt | None = None
     answer: str | None = None
     answer_after: str | None = None
@@ -193,9 +258,9 @@ class TaskEntry:
     line: int = field(default=0, compare=False, metadata={"in_file": False})
 
     @property
-    def source(self) -> HubDataset | LocalFiles | ReasoningGym | VerlFiles:
+    def source(self) -> HubDataset | LocalFiles | ReasoningGym | VerlFiles | Seeds:
         """Where the rows come from."""
-        given = self.dataset or self.files or self.reasoning_gym or self.verl
+        given = self.dataset or self.files or self.reasoning_gym or self.verl or self.seeds
         assert given is not None
         return given
 
@@ -229,6 +294,11 @@ class TaskFile:
     processes: int | None = None
     max_prompt_tokens: int | None = None
     path: Path = field(default=Path(), compare=False, metadata={"in_file": False})
+
+    @property
+    def folder(self) -> Path:
+        """Where the file lies, and modules beside it."""
+        return self.path.parent
 
     @property
     def weights(self) -> dict[str, float]:

@@ -1,7 +1,9 @@
 """Decides how an entry of a task file becomes a [`Task`]: rows are read, templates filled, evaluation rows held "
 "out."""
 
-from collections.abc import Mapping
+import functools
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,21 @@ from datasets import Dataset, load_dataset
 
 from trl_mtgrpo import Task, reasoning_gym_task
 
+from ..tasks.environments import owned_rows
 from ..tasks.sources.parquet import tasks_from_parquet
-from .named_rewards import Reward, reward_function
-from .task_file import HubDataset, LocalFiles, Prompt, ReasoningGym, TaskEntry, TaskFile, VerlFiles, as_list
+from .named_rewards import Reward, imported, reward_function
+from .task_file import (
+    HubDataset,
+    LocalFiles,
+    PartEntry,
+    Prompt,
+    ReasoningGym,
+    Seeds,
+    TaskEntry,
+    TaskFile,
+    VerlFiles,
+    as_list,
+)
 from .templates import check_columns, fill
 
 
@@ -47,22 +61,26 @@ def load_task(file: TaskFile, entry: TaskEntry) -> Task:
     """
     owner = f"task '{entry.name}'"
     try:
-        functions = tuple(reward_function(reward, file.path.parent, owner) for reward in entry.reward)
+        functions = tuple(reward_function(reward, file.folder, owner) for reward in entry.reward)
         rows = _with_templates(_read(file, entry), entry, owner)
         if entry.eval_size is not None:
-            rows = _held_out(rows, entry.eval_size, owner)
+            rows = _held_out(rows, entry, entry.eval_size, owner)
         named = len(entry.reward) == 1 and ":" not in entry.reward[0].use
         threshold = entry.success_threshold
         if threshold is None and (named or not functions):
             threshold = 1.0
-        options: dict[str, Any] = {}
+        options = _parts(file, entry, owner)
         if entry.reward_range is not None:
             options["reward_range"] = tuple(entry.reward_range)
         if functions:
             options["reward_weights"] = [reward.weight for reward in entry.reward]
+        # Without a prompt of the file's, the environment says everything.
+        owned = isinstance(entry.source, Seeds) and entry.prompt is None
+        if owned:
+            options["num_rows"] = len(rows.train)
         return Task(
             entry.name,
-            rows.train,
+            None if owned else rows.train,
             list(functions or rows.rewards),
             eval_dataset=rows.eval,
             success_threshold=threshold,
@@ -72,6 +90,35 @@ def load_task(file: TaskFile, entry: TaskEntry) -> Task:
     # What `datasets`, reasoning-gym and pyarrow raise for what a user wrote; the place in the file is what is missing.
     except (ValueError, TypeError, OSError, ImportError, KeyError) as error:
         raise ValueError(f"{file.place(entry)}: {owner}: {error}") from error
+
+
+def _parts(file: TaskFile, entry: TaskEntry, owner: str) -> dict[str, Any]:
+    """What a task is made of besides rows and rewards, as arguments of [`Task`]."""
+
+    def named(field: str, path: str) -> Callable[..., Any]:
+        return imported(path, file.folder, f"`{field}` of {owner}")
+
+    def made(field: str, part: PartEntry) -> Callable[..., Any]:
+        found = named(field, part.use)
+        return functools.partial(found, **part.options) if part.options else found
+
+    options: dict[str, Any] = {
+        "tools": [named("tools", path) for path in entry.tools],
+        "max_environments": entry.max_environments,
+        "tool_timeout": entry.tool_timeout,
+    }
+    if entry.environment is not None:
+        options["environment_factory"] = made("environment", entry.environment)
+    if entry.program is not None:
+        program = made("program", entry.program)
+        is_class = inspect.isclass(program.func if isinstance(program, functools.partial) else program)
+        options["program"] = program() if is_class else program
+        options["failure_reward"] = entry.failure_reward
+        options["format_failure_reward"] = entry.format_failure_reward
+        options["trainable_modules"] = entry.trainable_modules
+        rewards = {module: named("module_rewards", path) for module, path in entry.module_rewards.items()}
+        options["module_rewards"] = rewards or None
+    return options
 
 
 def training_rows(task: Task) -> Dataset:
@@ -98,6 +145,9 @@ def sources_of(file: TaskFile, entry: TaskEntry) -> list[str]:
         return [f"{_dataset_path(file, source)} {source.name or ''} {source.split} {source.revision or ''}".strip()]
     if isinstance(source, ReasoningGym):
         return [f"{source.family} {source.level or ''} {dict(source.options)} seed {source.seed}"]
+    if isinstance(source, Seeds):
+        assert entry.environment is not None
+        return [f"seeds of {entry.environment.use} {dict(entry.environment.options)}"]
     ending = f" {source.data_source}" if isinstance(source, VerlFiles) else ""
     return [str(Path(file.beside(path)).resolve()) + ending for path in as_list(source.train)]
 
@@ -118,6 +168,10 @@ def _read(file: TaskFile, entry: TaskEntry) -> _Rows:
     if isinstance(source, LocalFiles):
         evaluation = as_list(source.eval)
         return _Rows(_from_files(file, source.train), _from_files(file, evaluation) if evaluation else None)
+    if isinstance(source, Seeds):
+        rows = owned_rows(source.train + source.eval)
+        held_out = rows.select(range(source.train, source.train + source.eval)) if source.eval else None
+        return _Rows(rows.select(range(source.train)), held_out)
     if isinstance(source, ReasoningGym):
         return _from_reasoning_gym(source, entry.prompt)
     return _from_verl(file, source, bool(entry.reward))
@@ -207,7 +261,12 @@ def _after(text: str, mark: str | None) -> str:
     return answer.strip() if found else ""
 
 
-def _held_out(rows: _Rows, size: int, owner: str) -> _Rows:
+def _held_out(rows: _Rows, entry: TaskEntry, size: int, owner: str) -> _Rows:
+    if isinstance(entry.source, Seeds):
+        raise ValueError(
+            f"`eval_size` of {owner} must be left out beside `seeds`, got {size}. Write `seeds: {{train: "
+            f"{len(rows.train)}, eval: {size}}}`."
+        )
     if rows.eval is not None:
         raise ValueError(
             f"`eval_size` of {owner} must be left out where evaluation rows are given, got {size}. Keep one of the "

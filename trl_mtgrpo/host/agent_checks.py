@@ -53,7 +53,7 @@ def check_agents(mixture: TaskMixture, args: GRPOConfig, host_options: Mapping[s
     for task in mixture.tasks:
         _check_length(task, args, host_options)
         _check_number(task, args)
-        for name, tool in _tools(task):
+        for name, tool in tools_of(task):
             _check_tool(task.name, name, tool)
     if mixture.environments is None:
         return
@@ -78,7 +78,20 @@ def reads_responses(processing_class: Any) -> bool:
     return any(getattr(tokenizer, name, None) is not None for name in ("response_template", "response_schema"))
 
 
-def _tools(task: Task) -> list[tuple[str, Any]]:
+def tools_of(task: Task) -> list[tuple[str, Any]]:
+    """
+    What the model of a task may call.
+
+    Args:
+        task ([`Task`]):
+            The task.
+
+    Returns:
+        `list[tuple[str, Any]]`: name and function of each tool; those of an environment are as an instance shows them.
+
+    Raises:
+        `ValueError`: when two tools have one name, or a tool has a name that it must not have.
+    """
     kind = task.environment_class
     of_environment = environment_tools(kind) if task.environment_factory is not None else []
     own = [(getattr(tool, "__name__", ""), tool) for tool in task.tools]
