@@ -8,7 +8,6 @@ again: as many as the run generated, with prompts as different as their share of
 those of the run, which does not answer to the replayed guard.
 """
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,9 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.learning import GENERATIONS, RESULTS
+from benchmarks.learning import GENERATIONS
 from benchmarks.learning_report import UNLEARNABLE
+from benchmarks.learning_runs import read_runs
 from trl_mtgrpo import MultiTaskGRPOConfig
 from trl_mtgrpo.host.method import build_guard
 
@@ -68,18 +68,18 @@ def held_steps(run: dict[str, Any], rng: np.random.Generator) -> tuple[list[str]
     return names, np.array(held)
 
 
-def replayed(pattern: str) -> list[tuple[list[str], NDArray[np.bool_]]]:
-    runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob(pattern))]
+def replayed(world: str, method: str) -> list[tuple[list[str], NDArray[np.bool_]]]:
+    runs = [run for run in read_runs(world) if run["arm"].startswith(method)]
     return [held_steps(run, np.random.default_rng([i, r])) for i, run in enumerate(runs) for r in range(REPEATS)]
 
 
 def main() -> None:
     for world in LEARNABLE:
-        found = [held for _, held in replayed(f"{world}/mt_grpo*/seed*.json")]
+        found = [held for _, held in replayed(world, "mt_grpo")]
         runs, steps = np.mean([held.any() for held in found]), np.mean(np.concatenate([h.any(1) for h in found]))
         print(f"{world}: {len(found)} replays, held in {runs:.1%} of them, {steps:.2%} of the steps")
     first = []
-    for names, held in replayed("stress/mt_grpo_no_guard*/seed*.json"):
+    for names, held in replayed("stress", "mt_grpo_no_guard"):
         hopeless = np.isin(names, UNLEARNABLE)
         at = np.flatnonzero(held[:, hopeless].any(axis=1))
         first.append(at[0] if at.size else len(held))

@@ -21,7 +21,10 @@ from typing import Any
 
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results" / "learning"
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.learning_runs import NEW, is_finished, result_path
+
 
 TWO_STEPS = {"per_device_train_batch_size": 96, "steps_per_generation": 2}
 
@@ -188,7 +191,7 @@ def run_one(
         args=MultiTaskGRPOConfig(
             **(
                 {
-                    "output_dir": str(RESULTS / "scratch" / f"{world}-{arm.replace(':', '_')}-{seed}"),
+                    "output_dir": str(NEW / "scratch" / f"{world}-{arm.replace(':', '_')}-{seed}"),
                     "use_cpu": True,
                     "bf16": False,
                     "gradient_checkpointing": False,
@@ -276,17 +279,10 @@ def _known(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def result_path(world: str, arm: str, seed: int) -> Path:
-    return RESULTS / world / arm.replace(":", "_") / f"seed{seed}.json"
-
-
 def run_all(args: argparse.Namespace) -> None:
     """Runs what is missing, seed by seed so that a stopped benchmark has whole seeds."""
     waiting = [
-        (args.world, arm, seed)
-        for seed in args.seeds
-        for arm in args.arms
-        if not result_path(args.world, arm, seed).exists()
+        (args.world, arm, seed) for seed in args.seeds for arm in args.arms if not is_finished(args.world, arm, seed)
     ]
     total, running = len(waiting), {}
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}

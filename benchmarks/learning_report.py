@@ -4,7 +4,7 @@ What the runs of `benchmarks/learning.py` say: tables paired by seed, thresholds
     python benchmarks/learning_report.py
 
 Writes `docs/data/learning.md`, `docs/data/learning.json`, `docs/images/learning_<world>*.png` and the table of
-`docs/results.md` from the runs under `benchmarks/results/learning`.
+`docs/results.md` from the runs of `benchmarks/learning_runs.py`.
 """
 
 import json
@@ -21,7 +21,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.learning import ARMS, CURVE_PROMPTS, CURVE_SAMPLES, FIXED_SHARES, RESULTS, TWO_STEPS
+from benchmarks.learning import ARMS, CURVE_PROMPTS, CURVE_SAMPLES, FIXED_SHARES, TWO_STEPS
+from benchmarks.learning_runs import read_runs
 from trl_mtgrpo.report import Run
 from trl_mtgrpo.report.accuracy_pictures import accuracy_per_task, worst_and_average
 from trl_mtgrpo.report.canvas import RC, RUN_COLOURS, import_matplotlib, legend_below, panels
@@ -108,8 +109,7 @@ def load(world: str, kind: str = "compared") -> Runs:
     """Finished runs of a world by arm and seed: those `compared`, of the `development` seeds, or `repeated`."""
     sets = {"development": DEVELOPMENT.get(world, ()), "repeated": REPEATED.get(world, ())}
     runs: Runs = {}
-    for path in sorted((RESULTS / world).glob("*/seed*.json")):
-        run = json.loads(path.read_text(encoding="utf-8"))
+    for run in read_runs(world):
         apart = [name for name, seeds in sets.items() if run["seed"] in seeds and not run["arm"].startswith("alone:")]
         if (apart or ["compared"]) == [kind]:
             runs.setdefault(run["arm"], {})[run["seed"]] = run

@@ -7,6 +7,7 @@ runs of `benchmarks/learning.py`.
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from html import escape
 from itertools import pairwise
@@ -15,9 +16,13 @@ from typing import Any
 
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.learning_runs import read_runs
+
+
 IMAGES = ROOT / "docs" / "images"
 CURVES = ROOT / "docs" / "data" / "worst_task.json"
-RUNS = ROOT / "benchmarks" / "results" / "learning" / "three"
 
 # The methods in the order of the legend: folder of the runs, name, colour.
 METHODS = (
@@ -39,7 +44,7 @@ def collect() -> dict[str, Any]:
     grid = [16_000 * i for i in range(11)]
     found: dict[str, Any] = {"tokens": grid, "seeds": len(SEEDS)}
     for arm, *_ in METHODS:
-        runs = [json.loads((RUNS / arm / f"seed{seed}.json").read_text(encoding="utf-8"))["curve"] for seed in SEEDS]
+        runs = [run["curve"] for run in read_runs("three") if run["arm"] == arm and run["seed"] in SEEDS]
         at = [[interpolated(run, tokens) for run in runs] for tokens in grid]
         found[arm] = {
             "mean": [round(sum(values) / len(values), 4) for values in at],

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import learning, learning_report
+from benchmarks import learning, learning_report, learning_runs
 
 
 def point(step: int, tokens: int, **accuracy: float) -> dict[str, Any]:
@@ -71,7 +71,8 @@ def test_seeds_on_which_a_default_was_chosen_enter_no_comparison(
         path = tmp_path / "eight" / "grpo-b12" / f"seed{seed}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(run(seed, 0.3) | {"arm": "grpo-b12"}))
-    monkeypatch.setattr(learning_report, "RESULTS", tmp_path)
+    monkeypatch.setattr(learning_runs, "NEW", tmp_path)
+    monkeypatch.setattr(learning_runs, "PACKED", tmp_path / "packed")
     monkeypatch.setattr(learning_report, "DEVELOPMENT", {"eight": (0,)})
     assert list(learning_report.load("eight")["grpo-b12"]) == [1]
     assert list(learning_report.load("eight", "development")["grpo-b12"]) == [0]
@@ -99,7 +100,8 @@ def test_seeds_that_repeat_a_comparison_enter_nothing_else(monkeypatch: pytest.M
             path = tmp_path / "three" / arm / f"seed{seed}.json"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(run(seed, value + 0.1 * seed * (arm == "mt_grpo-b24")) | {"arm": arm}))
-    monkeypatch.setattr(learning_report, "RESULTS", tmp_path)
+    monkeypatch.setattr(learning_runs, "NEW", tmp_path)
+    monkeypatch.setattr(learning_runs, "PACKED", tmp_path / "packed")
     monkeypatch.setattr(learning_report, "REPEATED", {"three": (2,)})
     planned, repeated = learning_report.load("three"), learning_report.load("three", "repeated")
     assert list(planned["dapo-b24"]) == [0, 1]
