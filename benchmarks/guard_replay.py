@@ -24,6 +24,7 @@ from benchmarks.learning_report import UNLEARNABLE
 from benchmarks.learning_runs import read_runs
 from trl_mtgrpo import MultiTaskGRPOConfig
 from trl_mtgrpo.host.method import build_guard
+from trl_mtgrpo.host.settings import resolve
 
 
 REPEATS = 5
@@ -55,7 +56,7 @@ def held_steps(run: dict[str, Any], rng: np.random.Generator) -> tuple[list[str]
     weights, accuracy = series("weight"), series("accuracy").clip(0.01, 0.99)
     num_groups = int(run["arm"].rsplit("-b", 1)[1])
     generated = num_groups * series("batch_share") / (1 - series("filtered_ratio")).clip(0.05)
-    guard = build_guard(MultiTaskGRPOConfig(use_cpu=True, bf16=False), len(names))
+    guard = build_guard(resolve(MultiTaskGRPOConfig(use_cpu=True, bf16=False)), len(names))
     assert guard is not None
     correlation = np.where(np.isin(names, UNLEARNABLE), CORRELATION_OF_RIDDLES, CORRELATION)
     state, average, held = guard.init(len(names)), np.full(len(names), np.nan), []

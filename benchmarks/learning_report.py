@@ -482,7 +482,9 @@ def draw(world: str, runs: Runs, arms: Sequence[str]) -> list[str]:
                 shown = {k: [replace(run, tasks=learnable(run.tasks)) for run in v] for k, v in drawn.items()}
             if not shown:
                 continue
-            figure = picture(shown)
+            figure = picture(shown).figure
+            if figure is None:
+                continue
             files.append(f"learning_{world}{name}.png")
             figure.savefig(IMAGES / files[-1], dpi=110, metadata={"Software": None})
     return files

@@ -1,13 +1,16 @@
 """The learning benchmark's tables follow from its runs, and the documentation shows its last result."""
 
+import importlib
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from benchmarks import learning, learning_report, learning_runs
+from benchmarks import guard_replay, learning, learning_report, learning_runs
 
 
 def point(step: int, tokens: int, **accuracy: float) -> dict[str, Any]:
@@ -137,3 +140,39 @@ def test_the_documentation_shows_what_the_runs_say() -> None:
     assert json.loads(json.dumps(found)) == stored
     shown = learning_report.GUIDE.read_text(encoding="utf-8")
     assert learning_report.summary(found) in shown
+
+
+@pytest.mark.parametrize("world", learning_report.WORLDS)
+def test_the_kept_runs_of_a_world_are_drawn(world: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    runs = learning_report.load(world)
+    monkeypatch.setattr(learning_report, "IMAGES", tmp_path)
+    arms = [arm for arm in runs if not arm.startswith("alone:")][:2]
+    files = learning_report.draw(world, runs, arms)
+    assert files
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(files)
+
+
+def test_packing_keeps_every_run_and_takes_the_new_one_of_two(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(learning_runs, "NEW", tmp_path / "new")
+    monkeypatch.setattr(learning_runs, "PACKED", tmp_path / "packed")
+    for value in (1, 2):
+        for seed in (0, value):
+            path = learning_runs.result_path("three", "alone:a-b12", seed)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps({"arm": "alone:a-b12", "seed": seed, "value": value}))
+        learning_runs.pack("three")
+        shutil.rmtree(tmp_path / "new")
+    assert [(run["seed"], run["value"]) for run in learning_runs.read_runs("three")] == [(0, 2), (1, 1), (2, 2)]
+    assert learning_runs.is_finished("three", "alone:a-b12", 1)
+    assert not learning_runs.is_finished("three", "alone:a-b24", 1)
+
+
+@pytest.mark.parametrize("path", sorted(Path(learning.__file__).parent.glob("*.py")), ids=lambda path: path.stem)
+def test_a_benchmark_can_be_imported(path: Path) -> None:
+    assert importlib.import_module(f"benchmarks.{path.stem}").__doc__
+
+
+def test_the_guard_is_replayed_on_the_kept_runs() -> None:
+    run = next(run for run in learning_runs.read_runs("three") if run["arm"].startswith("mt_grpo"))
+    names, held = guard_replay.held_steps(run, np.random.default_rng(0))
+    assert held.shape[1] == len(names) == 3
