@@ -1,5 +1,6 @@
 """Tools, environments and programs in a task file."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -151,12 +152,39 @@ def test_a_failed_rollout_may_be_left_to_the_reward(desk: Path) -> None:
         ),
         (sum_task(tools=["nowhere:look"]), "`tools` of task 'sums' must be a function that can be imported, got "),
         (sum_task(program=[1]), "`program` of task 'sums' must be|`use` of `program` of task 'sums' must be text"),
+        (
+            {"name": "room", "seeds": {"train": 5, "eval": -1}, "environment": "MODULE:Room"},
+            "`seeds` must be at least 1 ",
+        ),
+        (
+            {"name": "room", "seeds": 3, "environment": {"use": "MODULE:Room", "options": {"sise": 3}}},
+            "`options` of `environment` of task 'room' must be arguments of `parts_.*:Room`, got {'sise': 3}",
+        ),
+        (
+            sum_task(program={"use": "MODULE:twice", "options": {"tmes": 3}}),
+            "`options` of `program` of task 'sums' must be arguments of `parts_.*:twice`",
+        ),
+        (
+            sum_task(reward={"use": "MODULE:look", "options": {"kay": 3}}),
+            "`options` of reward 'parts_.*:look' of task 'sums' must be arguments of ",
+        ),
+        (sum_task(trainable_modules=["a"]), "`trainable_modules` of task 'sums' must be left out without `program`"),
+        (
+            sum_task(failure_reward=-1.0),
+            "`failure_reward` of task 'sums' must be left out without `program`, got -1.0",
+        ),
+        (sum_task(module_rewards={"a": 3}), "`module_rewards` of task 'sums' must be a mapping to text, got "),
         (sum_task(reward=None, program="a:b"), "task 'sums' must have a `reward`, got none"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(desk: Path, task: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=rf"run.yaml, line \d+: .*({message})"):
-        loaded(desk, **task)
+        loaded(desk, **json.loads(json.dumps(task).replace("MODULE", module(desk))))
+
+
+def test_an_answer_beside_seeds_is_a_column_of_the_rows(desk: Path) -> None:
+    task = loaded(desk, name="room", seeds=3, environment=f"{module(desk)}:Room", answer="{seed}")
+    assert task.train_dataset["answer"] == ["0", "1", "2"]
 
 
 def test_rows_of_seeds_are_not_held_out(desk: Path) -> None:

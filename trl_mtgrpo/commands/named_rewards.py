@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..tasks.answers import NAMED_REWARDS
-from .task_file import RewardEntry
+from .task_file import PartEntry, RewardEntry
 
 
 Reward = Callable[..., Any]
@@ -54,7 +54,7 @@ def reward_function(entry: RewardEntry, folder: Path, owner: str) -> Reward:
     """
     if ":" in entry.use:
         function = imported(entry.use, folder, f"`reward` of {owner}")
-        return functools.partial(function, **entry.options) if entry.options else function
+        return with_options(function, entry, f"reward '{entry.use}' of {owner}")
     if entry.use not in NAMED_REWARDS:
         close = difflib.get_close_matches(entry.use, NAMED_REWARDS, n=1)
         hint = f"Did you mean '{close[0]}'?" if close else "A function of your own is named `package.module:function`."
@@ -69,6 +69,35 @@ def reward_function(entry: RewardEntry, folder: Path, owner: str) -> Reward:
             f"got {entry.options} ({error}). Change them."
         ) from None
     return factory(**entry.options)
+
+
+def with_options(function: Callable[..., Any], entry: RewardEntry | PartEntry, what: str) -> Callable[..., Any]:
+    """
+    A function that has the options of its entry.
+
+    Args:
+        function (`Callable`):
+            What the entry names.
+        entry ([`RewardEntry`] or [`PartEntry`]):
+            The entry.
+        what (`str`):
+            The entry, for error messages.
+
+    Returns:
+        `Callable`: the function itself where there are no options.
+
+    Raises:
+        ValueError: when the function does not take them.
+    """
+    if not entry.options:
+        return function
+    try:
+        inspect.signature(function).bind_partial(**entry.options)
+    except TypeError as error:
+        raise ValueError(
+            f"`options` of {what} must be arguments of `{entry.use}`, got {entry.options} ({error}). Change them."
+        ) from None
+    return functools.partial(function, **entry.options)
 
 
 def imported(path: str, folder: Path, what: str) -> Callable[..., Any]:

@@ -197,7 +197,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin is list:
         return isinstance(value, list) and all(_fits(one, typing.get_args(hint)[0]) for one in value)
     if origin is dict:
-        return isinstance(value, dict)
+        return isinstance(value, dict) and all(_fits(one, typing.get_args(hint)[1]) for one in value.values())
     if hint in (int, float):
         return isinstance(value, int if hint is int else (int, float)) and not isinstance(value, bool)
     return isinstance(value, hint)
@@ -210,4 +210,6 @@ def _kind_name(hint: Any) -> str:
         return " or ".join(_kind_name(one) for one in typing.get_args(hint) if one is not type(None))
     if origin is list:
         return f"a list of {_kind_name(typing.get_args(hint)[0])}"
+    if origin is dict and typing.get_args(hint)[1] is not Any:
+        return f"a mapping to {_kind_name(typing.get_args(hint)[1])}"
     return names.get(hint, "a mapping")

@@ -15,7 +15,7 @@ from trl_mtgrpo import Task, reasoning_gym_task
 
 from ..tasks.environments import owned_rows
 from ..tasks.sources.parquet import tasks_from_parquet
-from .named_rewards import Reward, imported, reward_function
+from .named_rewards import Reward, imported, reward_function, with_options
 from .task_file import (
     HubDataset,
     LocalFiles,
@@ -74,8 +74,8 @@ def load_task(file: TaskFile, entry: TaskEntry) -> Task:
             options["reward_range"] = tuple(entry.reward_range)
         if functions:
             options["reward_weights"] = [reward.weight for reward in entry.reward]
-        # Without a prompt of the file's, the environment says everything.
-        owned = isinstance(entry.source, Seeds) and entry.prompt is None
+        # Where the file adds nothing to the rows, the environment says everything.
+        owned = isinstance(entry.source, Seeds) and (entry.prompt, entry.answer, entry.answer_after) == (None,) * 3
         if owned:
             options["num_rows"] = len(rows.train)
         return Task(
@@ -98,27 +98,24 @@ def _parts(file: TaskFile, entry: TaskEntry, owner: str) -> dict[str, Any]:
     def named(field: str, path: str) -> Callable[..., Any]:
         return imported(path, file.folder, f"`{field}` of {owner}")
 
-    def made(field: str, part: PartEntry) -> Callable[..., Any]:
-        found = named(field, part.use)
-        return functools.partial(found, **part.options) if part.options else found
+    def made(field: str, part: PartEntry | None) -> Callable[..., Any] | None:
+        return None if part is None else with_options(named(field, part.use), part, f"`{field}` of {owner}")
 
-    options: dict[str, Any] = {
+    program = made("program", entry.program)
+    if program is not None and inspect.isclass(program.func if isinstance(program, functools.partial) else program):
+        program = program()
+    rewards = {module: named("module_rewards", path) for module, path in entry.module_rewards.items()}
+    return {
         "tools": [named("tools", path) for path in entry.tools],
+        "environment_factory": made("environment", entry.environment),
         "max_environments": entry.max_environments,
         "tool_timeout": entry.tool_timeout,
+        "program": program,
+        "module_rewards": rewards or None,
+        "trainable_modules": entry.trainable_modules,
+        "failure_reward": entry.failure_reward,
+        "format_failure_reward": entry.format_failure_reward,
     }
-    if entry.environment is not None:
-        options["environment_factory"] = made("environment", entry.environment)
-    if entry.program is not None:
-        program = made("program", entry.program)
-        is_class = inspect.isclass(program.func if isinstance(program, functools.partial) else program)
-        options["program"] = program() if is_class else program
-        options["failure_reward"] = entry.failure_reward
-        options["format_failure_reward"] = entry.format_failure_reward
-        options["trainable_modules"] = entry.trainable_modules
-        rewards = {module: named("module_rewards", path) for module, path in entry.module_rewards.items()}
-        options["module_rewards"] = rewards or None
-    return options
 
 
 def training_rows(task: Task) -> Dataset:
@@ -169,6 +166,11 @@ def _read(file: TaskFile, entry: TaskEntry) -> _Rows:
         evaluation = as_list(source.eval)
         return _Rows(_from_files(file, source.train), _from_files(file, evaluation) if evaluation else None)
     if isinstance(source, Seeds):
+        if source.train < 1 or source.eval < 0:
+            raise ValueError(
+                f"`seeds` must be at least 1 to train and none or more to evaluate, got {source.train} and "
+                f"{source.eval}. Change the numbers."
+            )
         rows = owned_rows(source.train + source.eval)
         held_out = rows.select(range(source.train, source.train + source.eval)) if source.eval else None
         return _Rows(rows.select(range(source.train)), held_out)

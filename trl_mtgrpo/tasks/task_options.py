@@ -35,7 +35,8 @@ def check_options(task: "Task") -> None:
     environment, program = task.environment_factory is not None, task.program is not None
     _needs(task, ("max_environments", "num_rows"), environment, "`environment_factory`")
     _needs(task, ("tool_timeout",), environment or bool(task.tools), "`tools` or `environment_factory`")
-    _needs(task, ("module_rewards", "trainable_modules"), program, "`program`")
+    of_programs = ("failure_reward", "format_failure_reward", "failure_exceptions")
+    _needs(task, ("module_rewards", "trainable_modules", *of_programs), program, "`program`")
     if program and (environment or task.tools):
         raise ValueError(
             f"`program` of task '{task.name}' must stand without `tools` and `environment_factory`, got both. Call "
@@ -60,7 +61,7 @@ def _check(task: "Task", option: str, fits: Callable[[Any], bool], kind: str) ->
 def _needs(task: "Task", options: Sequence[str], given: bool, needed: str) -> None:
     for option in options:
         value = getattr(task, option)
-        if value is not None and not given:
+        if not given and value != type(task).__dataclass_fields__[option].default:
             raise ValueError(
                 f"`{option}` of task '{task.name}' must be left out without {needed}, got {value!r}. It would have no "
                 "effect."
