@@ -309,7 +309,7 @@ def test_losses_over_tokens_ignore_fillers_and_losses_over_rows_shrink_by_the_sh
 ) -> None:
     trainer, batch, inputs = unfilled_batch(tmp_path, loss_type=loss_type)
     real = torch.tensor(~batch.is_filler.repeat(4))
-    old = current_logps(trainer, trainer._host)(
+    old = current_logps(trainer)(
         torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1),
         torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1),
         inputs["completion_ids"].size(1),

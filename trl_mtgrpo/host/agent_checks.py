@@ -72,6 +72,61 @@ def check_agents(mixture: TaskMixture, args: GRPOConfig, host_options: Mapping[s
         )
 
 
+def check_images(mixture: TaskMixture, args: GRPOConfig) -> None:
+    """
+    Checks that the images of tasks can be shown to a model.
+
+    Args:
+        mixture ([`TaskMixture`]):
+            The tasks.
+        args ([`~trl.GRPOConfig`]):
+            The user's settings.
+
+    Raises:
+        `ValueError`: when they cannot.
+    """
+    for task, has_images in zip(mixture.tasks, mixture.images.of_task, strict=True):
+        if not has_images:
+            continue
+        if not task.is_conversational:
+            raise ValueError(
+                f"`train_dataset` of task '{task.name}' must have lists of messages as prompts beside images, got "
+                "text. Write `[{'role': 'user', 'content': '...'}]` without a chat template applied, in all tasks."
+            )
+        if task.program is not None:
+            raise ValueError(
+                f"`program` of task '{task.name}' must be left out for rows with images, got both. Its calls are "
+                "text: remove the columns with `dataset.remove_columns`."
+            )
+    if mixture.images.any and not args.use_vllm and not args.ds3_gather_for_generation:
+        raise ValueError(
+            "`ds3_gather_for_generation` must be True for tasks with images, got False. A rank whose rows have none "
+            "would leave the others waiting; or generate with vLLM."
+        )
+
+
+def check_sight(mixture: TaskMixture, trainer: Any) -> None:
+    """
+    Checks that a model sees, where tasks have images.
+
+    Args:
+        mixture ([`TaskMixture`]):
+            The tasks.
+        trainer ([`~trl.GRPOTrainer`]):
+            The trainer, after its constructor.
+
+    Raises:
+        `ValueError`: when it reads text only.
+    """
+    if mixture.images.any and not trainer._is_vlm:
+        name = mixture.names[mixture.images.of_task.index(True)]
+        raise ValueError(
+            f"`processing_class` must be the processor of a model that sees for task '{name}' with images, got "
+            f"{type(trainer.processing_class).__name__}. Use such a model, or remove the columns with "
+            "`dataset.remove_columns`."
+        )
+
+
 def reads_responses(processing_class: Any) -> bool:
     """Whether a tokenizer came with a way to read completions, by the host's rule."""
     tokenizer = getattr(processing_class, "tokenizer", processing_class)

@@ -7,36 +7,37 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
-from trl import GRPOTrainer
 
 from ..rollouts import GroupFacts, Row, RowStore
 from ..rollouts.facts import NOWHERE
 from .distributed import Ranks
+from .sight import RowPictures, Sight, merge
 
 
-# From token ids, attention mask and completion length to per-token log-probabilities of the current policy.
-Forward = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
+# From token ids, attention mask, completion length and, where rows have images, what each one's images are to the
+# model, to per-token log-probabilities of the current policy.
+Forward = Callable[..., torch.Tensor]
 
 
-def current_logps(trainer: Any, host: GRPOTrainer) -> Forward:
+def current_logps(trainer: Any) -> Forward:
     """
     Log-probabilities under the policy as it is when they are asked for.
 
     Args:
         trainer ([`~trl.GRPOTrainer`]):
             The trainer, for its model and the size of its batches.
-        host ([`~trl.GRPOTrainer`]):
-            The host's own methods.
 
     Returns:
         `Callable`: of the last tokens of each row, shape `(N, T)`.
     """
 
     @torch.no_grad()
-    def logps(tokens: torch.Tensor, attention: torch.Tensor, num_tokens: int) -> torch.Tensor:
+    def logps(
+        tokens: torch.Tensor, attention: torch.Tensor, num_tokens: int, pictures: Sequence[RowPictures] = ()
+    ) -> torch.Tensor:
         size = trainer.args.per_device_train_batch_size
-        found: torch.Tensor = host._get_per_token_logps_and_entropies(
-            trainer.model, tokens, attention, num_tokens, batch_size=size
+        found: torch.Tensor = trainer._get_per_token_logps_and_entropies(
+            trainer.model, tokens, attention, num_tokens, batch_size=size, **merge(pictures)
         )[0]
         return found
 
@@ -50,6 +51,7 @@ def keep_surplus(
     ranks: Ranks,
     forward: Forward | None,
     pad_token_id: int,
+    sight: Sight,
 ) -> GroupFacts:
     """
     Keeps the rows of surplus groups, and forgets all others.
@@ -72,6 +74,8 @@ def keep_surplus(
             itself.
         pad_token_id (`int`):
             Padding token.
+        sight ([`Sight`]):
+            What images are to the model. Rows are kept with references to theirs.
 
     Returns:
         [`GroupFacts`]: the groups with the new places of their rows.
@@ -84,23 +88,25 @@ def keep_surplus(
         padding = np.repeat(moving[:1], -len(moving) % ranks.size, axis=0)
         rows = ranks.exchange(np.concatenate([moving, padding]), store)
         if forward is not None:
-            rows = _with_behaviour(rows, ranks, forward, pad_token_id)
-        first = store.add(rows)
+            rows = _with_behaviour(rows, ranks, forward, pad_token_id, sight)
+        first = store.add([row.waiting() for row in rows])
         place[fresh] = ranks.places(len(moving) + len(padding), first)[: len(moving)]
     kept = place[exists]
     store.keep(kept[kept[:, 0] == ranks.index, 1].tolist())
     return replace(surplus, place=place)
 
 
-def _with_behaviour(rows: list[Row], ranks: Ranks, forward: Forward, pad_token_id: int) -> list[Row]:
+def _with_behaviour(rows: list[Row], ranks: Ranks, forward: Forward, pad_token_id: int, sight: Sight) -> list[Row]:
     lacks = any(row.logprobs is None or None in row.logprobs for row in rows)
     if not ranks.any(lacks):
         return [row.with_behaviour(row.logprobs or ()) for row in rows]
-    logps = _logps(rows, forward, ranks.accelerator.device, pad_token_id)
+    logps = _logps(rows, forward, ranks.accelerator.device, pad_token_id, sight)
     return [row.with_behaviour(values) for row, values in zip(rows, logps, strict=True)]
 
 
-def _logps(rows: Sequence[Row], forward: Forward, device: torch.device, pad_token_id: int) -> list[list[float]]:
+def _logps(
+    rows: Sequence[Row], forward: Forward, device: torch.device, pad_token_id: int, sight: Sight
+) -> list[list[float]]:
     """Per-token log-probabilities of each completion, without padding."""
     prompts = [torch.tensor(row.prompt_ids, device=device) for row in rows]
     completions = [torch.tensor(row.completion_ids, device=device) for row in rows]
@@ -114,5 +120,6 @@ def _logps(rows: Sequence[Row], forward: Forward, device: torch.device, pad_toke
     tokens = torch.cat([padded(prompts, pad_token_id, "left"), padded(completions, pad_token_id, "right")], dim=1)
     attention = torch.cat([padded(ones(prompts), 0, "left"), padded(ones(completions), 0, "right")], dim=1)
     longest = max(len(row.completion_ids) for row in rows)
-    logps = forward(tokens, attention, longest).float().cpu()  # (N, T)
+    pictures = sight.of_rows(rows, tokens.shape[1] - longest, longest)
+    logps = forward(tokens, attention, longest, pictures).float().cpu()  # (N, T)
     return [values[: len(row.completion_ids)].tolist() for values, row in zip(logps, rows, strict=True)]

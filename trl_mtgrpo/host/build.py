@@ -22,9 +22,10 @@ from ..state.run_state import start_state
 from ..tasks import TaskMixture
 from ..tasks.fingerprint import fingerprint, function_names
 from ..tasks.names import check_baseline
+from .agent_checks import check_sight
 from .agents import Agents
 from .collecting import HostRollouts, Scorer
-from .contract import check_program_host
+from .contract import check_image_host, check_program_host
 from .distributed import Ranks
 from .logs import ExtraColumns
 from .method import build_guard, build_sampler, build_weighting, surplus_age
@@ -33,6 +34,7 @@ from .run import MixtureRun
 from .run_plan import Parts, RunPlan
 from .saving import Checkpoints
 from .settings import Settings
+from .sight import Sight
 from .task_sampler import TaskAwareSampler
 from .turns import Turns
 
@@ -57,6 +59,9 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
     """
     settings, mixture, args = plan.settings, plan.mixture, trainer.args
     assert mixture is not None
+    if mixture.images.any:
+        check_image_host()
+        check_sight(mixture, trainer)
     generations = trainer.num_generations
     num_groups = args.generation_batch_size // generations
     ranks, store, columns = Ranks(trainer.accelerator), RowStore(), ExtraColumns(mixture.names)
@@ -175,6 +180,7 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
         ),
         baseline_accuracy=check_baseline(parts.baseline_accuracy, mixture.names),
         turns=turns,
+        sight=Sight(trainer, mixture, ranks),
         agents=agents,
     )
     rollouts.probing = run.probing

@@ -16,6 +16,7 @@ from ..rollouts.prompts import Prompts
 from ..rollouts.store import Row, RowStore
 from ..tasks import TaskMixture
 from ..tasks.failures import RewardError, describe_failures
+from ..tasks.images import take_images
 from ..tasks.rows import TaskRow
 from ..tasks.scoring import Scores
 from .distributed import Ranks
@@ -223,27 +224,31 @@ class HostRollouts:
         host_rows = self.mixture.host_rows(rows)
         self.mixture.bind(rows)
         values = self._host._calculate_rewards(
-            host_rows, generation.prompts, generation.column("completions"), generation.column("completion_ids")
+            host_rows,
+            self.mixture.images.prompts(rows, generation.prompts),
+            generation.column("completions"),
+            generation.column("completion_ids"),
         )
         logged = self.columns.take()
         scored = self.scorer.score(values, rows, generation)
         if scored.activity.shape[1]:
             self._activity.append((scored.task_ids, scored.activity))
+        seen = [take_images(prompt) for prompt in generation.prompts]
         first = self.store.add(
             [
                 Row(
                     task_id=row.task_id,
                     index=row.row,
-                    prompt=generation.prompts[i],
+                    prompt=prompt,
                     prompt_ids=fields["prompt_ids"],
                     completion_ids=fields["completion_ids"],
                     completion=fields["completions"],
                     loss_mask=fields.get("tool_mask"),
                     logprobs=fields.get("logprobs"),
                     logged={column: column_values[i] for column, column_values in logged.items()},
-                    host={name: fields[name] for name in ("images", "tool_images") if fields.get(name) is not None},
+                    images=images,
                 )
-                for i, (row, fields) in enumerate(zip(rows, generation.rows, strict=True))
+                for i, (row, fields, (prompt, images)) in enumerate(zip(rows, generation.rows, seen, strict=True))
             ]
         )
         shape = (len(task), episodes)

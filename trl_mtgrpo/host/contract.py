@@ -44,12 +44,16 @@ OF_PROGRAMS: dict[str, tuple[str, ...]] = {
     "_generate_single_turn": ("prompt_ids", "images", "multimodal_fields", "num_generations"),
 }
 
+# The same for tasks with images.
+OF_IMAGES: dict[str, tuple[str, ...]] = {"_tokenize_prompts": ("prompts",)}
+
 # Attributes of a built trainer that are read or set.
 ATTRIBUTES: tuple[str, ...] = (
     *("num_generations", "num_generations_eval", "num_iterations", "shuffle_dataset", "max_completion_length"),
     *("epsilon_low", "epsilon_high", "importance_sampling_level", "use_vllm", "mask_truncated_completions"),
     *("reward_funcs", "reward_func_names", "reward_weights", "reward_processing_classes"),
     *("_step", "_buffered_inputs", "_metrics", "_logs", "_pending_extra_logs", "_tokenizer", "environment_factories"),
+    "_is_vlm",
 )
 
 # Attributes of a built trainer with environments.
@@ -108,7 +112,25 @@ def check_program_host(host: type = GRPOTrainer) -> None:
     Raises:
         HostContractError: naming the method, both signatures and the TRL versions that work.
     """
-    for name, expected in OF_PROGRAMS.items():
+    _check_methods(host, OF_PROGRAMS)
+
+
+def check_image_host(host: type = GRPOTrainer) -> None:
+    """
+    Checks the methods that images are prepared with.
+
+    Args:
+        host (`type`, *optional*, defaults to [`~trl.GRPOTrainer`]):
+            The class to check.
+
+    Raises:
+        HostContractError: naming the method, both signatures and the TRL versions that work.
+    """
+    _check_methods(host, OF_IMAGES)
+
+
+def _check_methods(host: type, methods: dict[str, tuple[str, ...]]) -> None:
+    for name, expected in methods.items():
         method = getattr(host, name, None)
         found = None if method is None else tuple(inspect.signature(method).parameters)[1:]
         if found is None or found[: len(expected)] != expected:

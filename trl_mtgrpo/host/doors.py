@@ -116,6 +116,14 @@ def read_generation(prompts: list[Any], output: tuple[Any, ...]) -> Generation:
     return Generation(prompts, rows, extra)
 
 
+def with_lists_of_images(output: tuple[Any, ...]) -> tuple[Any, ...]:
+    """An answer of `_generate` in which rows without an image have an empty list, which the host's processors need."""
+    place = GENERATION_FIELDS.index("images")
+    if len(output) <= place or output[place] is None:
+        return output
+    return (*output[:place], [images or [] for images in output[place]], *output[place + 1 :])
+
+
 def write_generation(rows: Sequence[dict[str, Any]]) -> tuple[Any, ...]:
     """The tuple that the host would have generated for rows of named fields; `None` for what no row has."""
     columns = {name: [row.get(name) for row in rows] for name in GENERATION_FIELDS}

@@ -116,7 +116,8 @@ class ScoredDoor(Live):
     def rewards(self, host: GRPOTrainer, *arguments: Any) -> torch.Tensor:
         rows = [row[KEY] for row in arguments[0]]
         self.mixture.bind(rows)
-        values = host._calculate_rewards(*arguments)
+        inputs, prompts, *further = arguments
+        values = host._calculate_rewards(inputs, self.mixture.images.prompts(rows, prompts), *further)
         scored = self.scorer.score(values, rows, self._generation)
         self.evaluation.add(scored)
         known = self.mixture.scoring.host_values(scored.scores.parts, scored.task_ids, scored.scores.reward)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..rollouts import CollectedBatch, GroupFacts, Row, RowStore
 from ..rollouts.facts import NOWHERE
 from ..tasks import TaskMixture
+from ..tasks.images import digest, images_of
 from .distributed import Ranks
 from .doors import Replay, write_generation
 
@@ -26,11 +27,14 @@ class LossRows(NamedTuple):
             Which of them only fill the shape.
         door ([`Replay`]):
             What the host is answered.
+        host_rows (`list[dict[str, Any]]`):
+            The host's copies of the rows.
     """
 
     rows: list[Row]
     is_filler: NDArray[np.bool_]
     door: Replay
+    host_rows: list[dict[str, Any]]
 
 
 def filler_rows(batch: CollectedBatch) -> NDArray[np.bool_]:
@@ -65,7 +69,7 @@ def loss_rows(batch: CollectedBatch, mixture: TaskMixture, store: RowStore, rank
         groups.parts.reshape(num_groups * size, -1), groups.task.repeat(size), groups.reward.reshape(-1)
     )
     values[batch.is_filler.repeat(size)] = np.nan
-    rows = ranks.exchange(_existing(groups), store)
+    rows = _with_images(ranks.exchange(_existing(groups), store), mixture, ranks)
     outside = np.array(ranks.local(filler.ravel().tolist()), dtype=bool)
     nobody = ranks.local((groups.place[:, :, 1] == NOWHERE).ravel().tolist())
     # In the completions table a row that nobody wrote has no columns of its own.
@@ -74,7 +78,27 @@ def loss_rows(batch: CollectedBatch, mixture: TaskMixture, store: RowStore, rank
         output=write_generation(_fields(rows, outside)),
         values=torch.tensor(values, dtype=torch.float32, device=ranks.accelerator.device),
     )
-    return LossRows(rows, outside, door)
+    shows = mixture.images.any or any(row.images for row in rows)
+    host_rows = [
+        {"prompt": row.prompt, **mixture.routing(row.task_id), **({"images": list(row.images or ())} if shows else {})}
+        for row in rows
+    ]
+    return LossRows(rows, outside, door, host_rows)
+
+
+def _with_images(rows: Sequence[Row], mixture: TaskMixture, ranks: Ranks) -> list[Row]:
+    """Rows that waited get back their images from the rows of their tasks."""
+    lacking = {(row.task_id, row.index): row.image_digests for row in rows if row.images is None}
+    found = dict(zip(lacking, map(images_of, (r.columns for r in mixture.rows(list(lacking)))), strict=True))
+    changed = [place for place, images in found.items() if [digest(image) for image in images] != lacking[place]]
+    if mixture.images.any and (changed := ranks.gather_objects(changed)):
+        task, row = changed[0]
+        raise ValueError(
+            f"`train_dataset` of task '{mixture.names[task]}' must give the same images each time a row is read, "
+            f"got others for row {row}, whose rollouts waited for a later step. Let its transform depend on the row "
+            "alone, or set `max_surplus_age=0`."
+        )
+    return [replace(row, images=found[row.task_id, row.index]) if row.images is None else row for row in rows]
 
 
 def _existing(groups: GroupFacts) -> NDArray[np.int64]:

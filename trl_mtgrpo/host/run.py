@@ -30,7 +30,7 @@ from .behaviour import current_logps, keep_surplus
 from .collecting import HostRollouts, Scorer
 from .contract import check_loss_inputs
 from .distributed import Ranks
-from .doors import Door, Live, Probe
+from .doors import Door, Live, Probe, with_lists_of_images
 from .evaluation import ScoredDoor, TaskEvaluation
 from .first_look import look_at_environments
 from .logs import ExtraColumns
@@ -40,6 +40,7 @@ from .programs import HostPrograms
 from .replay import filler_rows, loss_rows
 from .saving import Checkpoints
 from .settings import Settings
+from .sight import Sight, with_pictures
 from .turns import Turns
 
 
@@ -83,6 +84,8 @@ class MixtureRun(PlainRun):
             Writes and reads it.
         turns ([`Turns`]):
             Bounds the model's turns.
+        sight ([`Sight`]):
+            Runs the model on rows with images and without.
         agents ([`Agents`], *optional*):
             Looks after environments; `None` where no task has tools.
         baseline_accuracy (`dict[str, float]`, *optional*):
@@ -106,6 +109,7 @@ class MixtureRun(PlainRun):
     state: MultiTaskState
     checkpoints: Checkpoints
     turns: Turns
+    sight: Sight
     agents: Agents | None = None
     baseline_accuracy: Mapping[str, float] | None = None
     trainer: Any = None
@@ -167,13 +171,13 @@ class MixtureRun(PlainRun):
             self.state.generation,
             self.store,
             self.ranks,
-            None if self._corrects_sampling else current_logps(self.trainer, host),
+            None if self._corrects_sampling else current_logps(self.trainer),
             self.trainer._tokenizer.pad_token_id,
+            self.sight,
         )
         self.state = replace(state, carried=surplus)
-        rows = [{"prompt": row.prompt, **self.mixture.routing(row.task_id)} for row in chosen.rows]
         with self.columns.of(chosen.rows), self._answering(chosen.door), self._resting():
-            inputs = host._generate_and_score_completions(rows)
+            inputs = host._generate_and_score_completions(chosen.host_rows)
         check_loss_inputs(inputs, len(chosen.rows))
         add_behaviour_policy(inputs, [row.behaviour for row in chosen.rows], self.clip)
         mark_rows(inputs, batch, filler_rows(batch), self.ranks, self.settings.improvement_groups)
@@ -212,7 +216,7 @@ class MixtureRun(PlainRun):
     def generate(self, host: GRPOTrainer, prompts: list[Any]) -> tuple[Any, ...]:
         if self.agents is not None:
             self.agents.check_resets()
-        return self._door.generate(host, prompts)
+        return with_lists_of_images(self._door.generate(host, prompts))
 
     def single_turn(self, host: GRPOTrainer, *args: Any, **kwargs: Any) -> Any:
         return self.turns.single(host, *args, **kwargs)
@@ -248,7 +252,7 @@ class MixtureRun(PlainRun):
             self._in_loss = None
 
     def forward(self, host: GRPOTrainer, model: Any, *args: Any, **kwargs: Any) -> Any:
-        result = host._get_per_token_logps_and_entropies(model, *args, **kwargs)
+        result = self.sight.forward(host, model, *args, **kwargs)
         if self._in_loss is not None and torch.is_grad_enabled():
             record_forward(self._in_loss, result[0].detach(), self.clip)
         return result
@@ -271,8 +275,8 @@ class MixtureRun(PlainRun):
 
     def _measured(self, host: GRPOTrainer, batch: TrainedBatch, num_calls: int) -> MeasuredChange:
         return measure_change(
-            batch.micro_batches,
-            current_logps(self.trainer, host),
+            [with_pictures(inputs) for inputs in batch.micro_batches],
+            current_logps(self.trainer),
             self.ranks,
             self.mixture.num_tasks,
             self.clip,

@@ -13,9 +13,8 @@ from ..rollouts import GroupFilter, PromptSource, RolloutSource
 from ..rollouts.loop import BatchSampler
 from ..tasks import Task, TaskMixture
 from ..tasks.names import check_baseline
-from ..tasks.prompts import visible_columns
 from ..weighting import PlateauGuard, TaskWeighting
-from .agent_checks import check_agents, check_host_options, reads_responses
+from .agent_checks import check_agents, check_host_options, check_images, reads_responses
 from .config import MultiTaskGRPOConfig
 from .schedule import Schedule, check_boundaries
 from .settings import Settings, chosen, resolve
@@ -142,7 +141,7 @@ def plan_run(
     else:
         mixture = _single_task(args, settings, given, acts or [f"method={settings.method!r}"], host_options)
     check_baseline(parts.baseline_accuracy, mixture.names)
-    _refuse_images(mixture)
+    check_images(mixture, args)
     check_agents(mixture, args, host_options)
     if has_tasks and args.reward_weights is not None:
         raise ValueError(
@@ -181,17 +180,15 @@ def _single_task(
 ) -> TaskMixture:
     """A dataset without tasks as one task, so that the library's settings act on it."""
     dataset = given["train_dataset"]
-    images = {"image", "images"} & set(getattr(dataset, "column_names", None) or ())
     if (
         not isinstance(dataset, Dataset)
         or given["reward_funcs"] is None
-        or images
         or host_options.get("tools")
         or host_options.get("environment_factory")
     ):
         raise ValueError(
-            f"`{acts[0]}` must be left out for tools, environments, images or streamed rows of a dataset without "
-            f"tasks, got {acts}. Leave it out to train as `GRPOTrainer` does, or give `tasks`."
+            f"`{acts[0]}` must be left out for tools, environments or streamed rows of a dataset without tasks, "
+            f"got {acts}. Leave it out to train as `GRPOTrainer` does, or give `tasks`."
         )
     functions = given["reward_funcs"]
     task = Task(
@@ -212,17 +209,6 @@ def _refuse_with_tasks(given: Mapping[str, Any]) -> None:
                 f"`{name}` must be left out when `tasks` is given, got {type(value).__name__}. Put it into the tasks: "
                 f"`Task(..., {name}=...)`."
             )
-
-
-def _refuse_images(mixture: TaskMixture) -> None:
-    for task in mixture.tasks:
-        shown = {column for dataset in task.splits.values() for column in visible_columns(dataset)}
-        for column in ("image", "images"):
-            if column in shown:
-                raise ValueError(
-                    f"`tasks` must have text prompts, got a column {column!r} in task '{task.name}'. Remove it with "
-                    "`dataset.remove_columns`."
-                )
 
 
 def _check_updates(args: GRPOConfig, settings: Settings) -> None:

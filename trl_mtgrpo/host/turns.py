@@ -16,6 +16,7 @@ from trl import GRPOTrainer
 from ..tasks import TaskMixture
 from .contract import check_tool_rows
 from .distributed import Ranks
+from .sight import filled, picked
 
 
 class _FailedElsewhere(RuntimeError):
@@ -78,10 +79,10 @@ class Turns:
                     self._most(len(mine)),
                     [prompt_ids[i] for i in mine],
                     None if images is None else [images[i] for i in mine],
-                    _pick(fields, mine),
+                    picked(fields, images, mine),
                     args,
                     kwargs,
-                    prompt_ids[0],
+                    self._text_only(prompt_ids[0]),
                 )
             for i, row in enumerate(mine):
                 ids[row], logps[row] = found[i], None if found_logps is None else found_logps[i]
@@ -97,16 +98,16 @@ class Turns:
             if not self.trainer._env_tools[name]:  # what looks like a call is text of this task
                 completions[i] = self._as_text(completions[i], completion_ids[i])
         if self._task_ids is None or len(self.distinct) == 1:
-            with self._within(self.distinct[0]), self._in_step(host, prompt_ids[0]):
+            with self._within(self.distinct[0]), self._in_step(host, self._text_only(prompt_ids[0])):
                 return host._tool_call_loop(prompts, prompt_ids, completion_ids, completions, *rest)
         per_row = [prompts, prompt_ids, completion_ids, completions]
         results = []
         for limit, mine in self._by_limit():
             own = [[column[i] for i in mine] for column in per_row]
-            further = [
-                _pick(value, mine) if isinstance(value, dict) else value and [value[i] for i in mine] for value in rest
-            ]
-            with self._only(mine), self._within(limit), self._in_step(host, prompt_ids[0]):
+            logprobs, images, fields = rest
+            further = [column and [column[i] for i in mine] for column in (logprobs, images)]
+            further.append(picked(fields, images, mine))
+            with self._only(mine), self._within(limit), self._in_step(host, self._text_only(prompt_ids[0])):
                 results.append((mine, host._tool_call_loop(*own, *further)))
         return _merged(results, len(prompts))
 
@@ -116,6 +117,11 @@ class Turns:
             return [{name: value for name, value in part.items() if name != "tool_calls"} for part in completion]
         text = self.trainer.processing_class.batch_decode([ids], skip_special_tokens=True)[0]
         return [{"role": "assistant", "content": text}]
+
+    def _text_only(self, ids: list[int]) -> list[int]:
+        """A prompt that may come without its images."""
+        of_image = getattr(self.trainer.processing_class, "image_token_id", None)
+        return [token for token in ids if token != of_image]
 
     def _by_limit(self) -> list[tuple[int, list[int]]]:
         """Positions of this rank's rows by their limit."""
@@ -191,8 +197,7 @@ class Turns:
         ids, logps = host._generate_single_turn(
             prompt_ids + [spare] * missing,
             None if images is None else images + [None] * missing,
-            # Without images these are types of tokens.
-            {name: list(values) + [[0] * len(spare)] * missing for name, values in fields.items()},
+            filled(fields, missing, len(spare)),
             *args,
             **kwargs,
         )
@@ -217,10 +222,6 @@ def _one_each(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any,
     if len(args) > place:
         return (*args[:place], 1, *args[place + 1 :]), kwargs
     return args, {**kwargs, "num_generations": 1}
-
-
-def _pick(fields: dict[str, Any], rows: list[int]) -> dict[str, Any]:
-    return {name: [values[i] for i in rows] for name, values in fields.items()}
 
 
 def _merged(results: list[tuple[list[int], tuple[Any, ...]]], num_rows: int) -> tuple[Any, ...]:

@@ -19,6 +19,7 @@ IS_MEASURED = "is_measured"
 BEFORE = "surrogate_before"  # objective under the policy at the start of the generation; NaN until it is known
 TRAINED_LOGPS = "train_per_token_logps"  # of the last training forward
 OLD_LOGPS = "old_per_token_logps"  # TRL's own name
+PICTURES = "pictures_of_rows"  # a list: what each row's images are to the model
 
 
 class ClipRange(NamedTuple):

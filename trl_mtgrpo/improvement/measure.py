@@ -7,7 +7,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .loss_inputs import BEFORE, IS_MEASURED, OLD_LOGPS, TASK_IDS, TRAINED_LOGPS, ClipRange, Inputs, loss_mask
+from .loss_inputs import (
+    BEFORE,
+    IS_MEASURED,
+    OLD_LOGPS,
+    PICTURES,
+    TASK_IDS,
+    TRAINED_LOGPS,
+    ClipRange,
+    Inputs,
+    loss_mask,
+)
 from .surrogate import sequence_surrogate
 
 
@@ -22,8 +32,9 @@ class Shares(Protocol):
     def sum(self, values: torch.Tensor) -> torch.Tensor: ...
 
 
-# From token ids, attention mask and completion length to per-token log-probabilities of the current policy.
-Forward = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
+# From token ids, attention mask, completion length and, where rows have images, what each one's images are to the
+# model, to per-token log-probabilities of the current policy.
+Forward = Callable[..., torch.Tensor]
 
 
 class MeasuredChange(NamedTuple):
@@ -101,10 +112,11 @@ def measure_change(
         weight = torch.ones(len(index), dtype=torch.float64)
         if len(index) == 0:  # nothing left here, but other ranks still call
             index, weight = torch.zeros(1, dtype=torch.long, device=device), torch.zeros(1, dtype=torch.float64)
-        part = {name: column[index] for name, column in rows.items()}
+        part = {name: column[index] for name, column in rows.items() if name != PICTURES}
         tokens = torch.cat([part["prompt_ids"], part["completion_ids"]], dim=1)
         attention = torch.cat([part["prompt_mask"], part["completion_mask"]], dim=1)
-        after = forward(tokens, attention, part["completion_ids"].size(1))
+        pictures = [rows[PICTURES][i] for i in index.tolist()] if PICTURES in rows else ()
+        after = forward(tokens, attention, part["completion_ids"].size(1), *([pictures] if pictures else ()))
         old, advantages, mask = part[OLD_LOGPS], part["advantages"], loss_mask(part)
         before = part[BEFORE]
         if not since_generation:
@@ -133,6 +145,9 @@ def _stack(micro_batches: Sequence[Inputs]) -> Inputs:
     ]
     names += [name for name in ("tool_mask", TRAINED_LOGPS) if name in micro_batches[0]]
     rows = {name: torch.cat([batch[name] for batch in micro_batches]) for name in names}
+    if any(PICTURES in batch for batch in micro_batches):
+        none: list[dict[str, Any]] = [{}] * len(micro_batches[0]["prompt_ids"])
+        rows[PICTURES] = [row for batch in micro_batches for row in batch.get(PICTURES, none)]
     # Without old log-probabilities the training forward was made by the policy that generated.
     rows[OLD_LOGPS] = torch.cat([batch.get(OLD_LOGPS, batch[TRAINED_LOGPS]) for batch in micro_batches])
     return rows

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from ..tasks.images import digest
+
 
 @dataclass(frozen=True, eq=False)
 class Row:
@@ -33,6 +35,11 @@ class Row:
             Columns of the completions table that reward functions logged.
         host (`dict[str, Any]`):
             Further fields that the host's generation returned for the row, under the host's names.
+        images (`list`, *optional*):
+            Images of the prompt in order; their places in `prompt` are empty. `None` for a row that waits for a later
+            step: its images are read again from the row of its task.
+        image_digests (`list[str]`):
+            What tells whether those that are read again are the same; set for rows that wait.
     """
 
     task_id: int
@@ -46,6 +53,8 @@ class Row:
     behaviour: Sequence[float] | None = None
     logged: Mapping[str, Any] = field(default_factory=dict)
     host: Mapping[str, Any] = field(default_factory=dict)
+    images: Sequence[Any] | None = ()
+    image_digests: Sequence[str] = ()
 
     @property
     def num_tokens(self) -> int:
@@ -53,16 +62,24 @@ class Row:
         return len(self.completion_ids) if self.loss_mask is None else sum(self.loss_mask)
 
     def to_json(self) -> dict[str, Any]:
-        """The row in JSON types. What a reward function logged may be anything and becomes text."""
-        return {part.name: _plain(getattr(self, part.name)) for part in fields(self)}
+        """The row in JSON types, without images. What a reward function logged may be anything and becomes text."""
+        names = [part.name for part in fields(self) if part.name not in ("images", "image_digests")]
+        digests = list(self.waiting().image_digests)
+        return {name: _plain(getattr(self, name)) for name in names} | ({"image_digests": digests} if digests else {})
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Row":
         """The row that `to_json` wrote."""
-        return cls(**value)
+        return cls(**value, images=None if value.get("image_digests") else ())
 
     def with_behaviour(self, logps: Sequence[float]) -> "Row":
         return replace(self, behaviour=list(logps))
+
+    def waiting(self) -> "Row":
+        """The row with references to its images in their place."""
+        if not self.images:
+            return self
+        return replace(self, images=None, image_digests=[digest(image) for image in self.images])
 
 
 class RowStore:

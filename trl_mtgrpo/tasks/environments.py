@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, get_type_hints
 from datasets import Dataset
 
 from .failures import RewardFailure, RewardFailures
+from .images import has_image
 from .rows import KEY, TaskRow
 from .time_limit import RewardTimeout, await_within, call_within
 
@@ -294,7 +295,7 @@ def _too_long(name: str, seconds: float | None) -> TimeoutError:
 
 
 def _checked(instance: HostEnvironment, name: str, result: Any) -> Any:
-    if _has_image(result):
+    if has_image(result):
         message = (
             f"Tools of task '{instance._task.name}' must return text, got an image from '{name}'. Describe in words "
             "what the model is to see: rows that wait for a later step are kept as text."
@@ -305,16 +306,11 @@ def _checked(instance: HostEnvironment, name: str, result: Any) -> Any:
 
 
 def _observation(value: Any) -> Any:
-    if _has_image(value):
+    if has_image(value):
         raise TypeError("an observation must be text, got an image")
     if value is not None and not isinstance(value, str | list):
         raise TypeError(f"an observation must be text, a list of content parts or None, got {repr(value)[:80]}")
     return value
-
-
-def _has_image(value: Any) -> bool:
-    parts = value if isinstance(value, list) else []
-    return any(isinstance(part, Mapping) and part.get("type") == "image" for part in parts)
 
 
 async def _awaited(result: Any) -> Any:

@@ -15,6 +15,7 @@ from .checks import check_mixture_options, checked_tasks
 from .columns import RewardColumns
 from .environments import TaskEnvironments
 from .failures import RewardFailures
+from .images import TaskImages
 from .judges import BoundRows, TaskJudge
 from .names import by_name, check_known, close_names
 from .prompts import rows_by_task, sets_by_task
@@ -57,6 +58,8 @@ class TaskMixture:
             What went wrong in reward functions on this rank.
         environments ([`TaskEnvironments`], *optional*):
             The tasks' tools and environments as the host gets them; `None` where no task has any.
+        images ([`TaskImages`]):
+            Which tasks have images.
 
     Raises:
         `ValueError`: when there is no task, names repeat, or prompts differ in kind.
@@ -75,6 +78,7 @@ class TaskMixture:
         self.on_error, self.timeout = on_error, timeout
         self.failures = RewardFailures()
         agentic = any(task.is_agentic for task in self.tasks)
+        self.images = TaskImages(self.tasks)
         self.environments = TaskEnvironments(self.tasks, self.failures) if agentic else None
         self._columns = RewardColumns(self.tasks, self.failures, on_error, timeout, qualified_names)
         self._bound = BoundRows()
@@ -261,7 +265,8 @@ class TaskMixture:
         Returns:
             `list[dict[str, Any]]`: with the name of the task as `environment` where the host routes rows by it.
         """
-        return [row.for_host(**self.routing(row.task_id)) for row in rows]
+        images = self.images.host_columns(rows)
+        return [row.for_host(**self.routing(row.task_id), **more) for row, more in zip(rows, images, strict=True)]
 
     def routing(self, task_id: int) -> dict[str, str]:
         """By what the host finds the tools and the environment of a task's rows."""

@@ -10,7 +10,7 @@ from datasets import Dataset
 
 # The one key that the host's copy of a row carries beside what the host itself reads. Its value is a [`TaskRow`].
 KEY = "_task_row"
-# What the host reads from its copy of a row besides the prompt.
+# Images of a row; the host reads them from its copies, where all rows of a batch have them in one form.
 HOST_COLUMNS = ("image", "images")
 
 
@@ -32,9 +32,8 @@ class TaskRow(NamedTuple):
     columns: Mapping[str, Any]
 
     def for_host(self, **more: Any) -> dict[str, Any]:
-        """The host's copy: its prompt, what the host reads besides, and this row under `KEY`."""
-        read = {name: self.columns[name] for name in HOST_COLUMNS if name in self.columns}
-        return {"prompt": self.columns.get("prompt"), **read, **more, KEY: self}
+        """The host's copy: its prompt, what is given besides, and this row under `KEY`."""
+        return {"prompt": self.columns.get("prompt"), **more, KEY: self}
 
 
 def task_row(row: Mapping[str, Any]) -> TaskRow | None:
@@ -99,7 +98,7 @@ class HostRows:
                 Positions under `prompt`, which is a column that the host never removes.
 
         Returns:
-            `dict[str, list]`: the host's columns, with `None` in rows of tasks that lack one.
+            `dict[str, list]`: prompts and rows.
         """
         # A position that comes several times, as for the rollouts of one prompt, is read once.
         positions, again = np.unique(np.asarray(batch["prompt"]), return_inverse=True)
