@@ -14,7 +14,9 @@ from transformers import (
     Qwen2VLProcessor,
 )
 
-from tests.tiny import tiny_tokenizer
+from tests.host_parts import seeing_model, seeing_processor
+from tests.tiny import contains_a, contains_digit, contains_lower, tiny_config, tiny_tokenizer
+from trl_mtgrpo import MultiTaskGRPOTrainer, Task
 
 
 PARTS = (
@@ -97,3 +99,47 @@ def image_rows(letter: str = "p", size: int = 12, kind: str = "one", **columns: 
         return Dataset.from_dict({"prompt": prompts, "images": lists, **columns})
     shown = [None if kind == "some" and i % 2 else image for i, image in enumerate(pictures)]
     return Dataset.from_dict({"prompt": prompts, "image": shown, **columns})
+
+
+def seeing_parts(kind: str) -> tuple[Any, Any]:
+    """A model and its processor."""
+    if kind == "per image":
+        return seeing_model(None), seeing_processor()
+    return patch_model(), patch_processor()
+
+
+KINDS = ("per image", "per patch")
+
+
+def mixed_tasks(seen: list[Any] | None = None, size: int = 12, with_eval: bool = False) -> list[Task]:
+    """One image in a row, several, some rows without, and a task of text; tasks write down what they are given."""
+
+    def recording(function: Any) -> Any:
+        def reward(prompts: list[Any], completions: list[Any], **kwargs: Any) -> list[float]:
+            own = {name: kwargs[name] for name in ("image", "images") if name in kwargs}
+            if seen is not None:
+                seen.append((function.__name__, prompts, own))
+            return function(completions)
+
+        return reward
+
+    def task(name: str, data: Any, function: Any) -> Task:
+        evaluated = data(size=3) if with_eval else None
+        return Task(name, data(size=size), recording(function), success_threshold=1.0, eval_dataset=evaluated)
+
+    return [
+        task("one", lambda size: image_rows("o", size), contains_digit),
+        task("several", lambda size: image_rows("s", size, "several"), contains_a),
+        task("some", lambda size: image_rows("m", size, "some"), contains_lower),
+        task("text", lambda size: Dataset.from_dict({"prompt": asked("t", size)}), contains_digit),
+    ]
+
+
+def seeing_trainer(folder: Any, tasks: list[Task], kind: str = "per image", **changes: Any) -> MultiTaskGRPOTrainer:
+    model, processor = seeing_parts(kind)
+    if saved := changes.pop("saved", None):
+        model = type(model).from_pretrained(saved)
+    options = {name: changes.pop(name) for name in ("sampler", "peft_config") if name in changes}
+    return MultiTaskGRPOTrainer(
+        model=model, tasks=tasks, args=tiny_config(folder, **changes), processing_class=processor, **options
+    )

@@ -223,9 +223,10 @@ class HostRollouts:
         ]
         host_rows = self.mixture.host_rows(rows)
         self.mixture.bind(rows)
+        prompts = self.mixture.images.prompts(rows, generation.prompts)
         values = self._host._calculate_rewards(
             host_rows,
-            self.mixture.images.prompts(rows, generation.prompts),
+            prompts,
             generation.column("completions"),
             generation.column("completion_ids"),
         )
@@ -233,7 +234,7 @@ class HostRollouts:
         scored = self.scorer.score(values, rows, generation)
         if scored.activity.shape[1]:
             self._activity.append((scored.task_ids, scored.activity))
-        seen = [take_images(prompt) for prompt in generation.prompts]
+        seen = [take_images(prompt) for prompt in prompts]
         first = self.store.add(
             [
                 Row(
