@@ -64,7 +64,7 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
         check_sight(mixture, trainer)
     generations = trainer.num_generations
     num_groups = args.generation_batch_size // generations
-    ranks, store, columns = Ranks(trainer.accelerator), RowStore(), ExtraColumns(mixture.names)
+    ranks, store, columns = Ranks(trainer.accelerator), RowStore(), ExtraColumns(mixture.names, mixture.images.any)
     trainer.epsilon_high = settings.epsilon_high
     trainer.reward_weights = trainer.reward_weights.new_tensor(mixture.weights)
     mixture.wrap_models(trainer.reward_funcs)

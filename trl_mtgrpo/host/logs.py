@@ -7,8 +7,10 @@ from typing import Any
 from trl import GRPOTrainer
 
 from ..rollouts import Row
+from ..tasks.images import images_of
 from ..tasks.logged import merge_logged
 from ..tasks.rows import TaskRow
+from .distributed import Ranks
 
 
 class ExtraColumns:
@@ -22,10 +24,13 @@ class ExtraColumns:
     Args:
         names (`tuple[str, ...]`):
             Task names; with several of them the table has a column `task`.
+        shows_images (`bool`, *optional*, defaults to `False`):
+            Whether tasks have images. The host gathers those of a batch only on ranks that have some, which would
+            leave the others waiting, so they are gathered here.
     """
 
-    def __init__(self, names: tuple[str, ...]) -> None:
-        self.names = names
+    def __init__(self, names: tuple[str, ...], shows_images: bool = False) -> None:
+        self.names, self.shows_images = names, shows_images
         self._trainer: Any = None
 
     def attach(self, trainer: GRPOTrainer) -> None:
@@ -48,15 +53,34 @@ class ExtraColumns:
     def of(self, rows: Sequence[Row]) -> Iterator[None]:
         """While the host prepares `rows`: their columns, as they were logged when they were scored."""
         columns = {column for row in rows for column in row.logged}
-        with self._table(len(rows), [row.task_id for row in rows]) as pending:
+        with (
+            self._table(len(rows), [row.task_id for row in rows]) as pending,
+            self._pictures([row.images or () for row in rows]),
+        ):
             pending.update({column: [row.logged.get(column) for row in rows] for column in columns})
             yield
 
     @contextmanager
     def of_evaluation(self, rows: Sequence[TaskRow]) -> Iterator[None]:
         """While the host evaluates `rows`: what reward functions log meanwhile."""
-        with self._table(len(rows), [row.task_id for row in rows]):
+        with (
+            self._table(len(rows), [row.task_id for row in rows]),
+            self._pictures([images_of(row.columns) for row in rows]),
+        ):
             yield
+
+    @contextmanager
+    def _pictures(self, images: Sequence[Sequence[Any]]) -> Iterator[None]:
+        if not self.shows_images or not self._trainer.log_multimodal:
+            yield
+            return
+        self._trainer.log_multimodal = False
+        try:
+            yield
+        finally:
+            self._trainer.log_multimodal = True
+        everyones = Ranks(self._trainer.accelerator).gather_objects([list(own) for own in images])
+        self._trainer._logs["images"].extend(everyones)
 
     @contextmanager
     def _table(self, num_rows: int, task_ids: list[int]) -> Iterator[dict[str, list[Any]]]:
