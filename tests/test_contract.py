@@ -20,12 +20,14 @@ from trl_mtgrpo.host.contract import (
     LOGS,
     LOSS_KEYS,
     OF_ENVIRONMENTS,
+    OF_IMAGES,
     OF_ROWS,
     PER_PROMPT,
     TESTED_VERSIONS,
     HostContractError,
     check_generation,
     check_host,
+    check_image_host,
     check_loss_inputs,
     check_tool_rows,
     check_trainer,
@@ -102,6 +104,16 @@ def test_a_resigned_hook_stops_construction(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setattr(GRPOTrainer, "_generate", generate)
     with pytest.raises(HostContractError, match=r"got \('prompts', 'images'\)"):
         build(tmp_path)
+
+
+@pytest.mark.parametrize("name", OF_IMAGES)
+def test_a_method_that_prepares_images_is_checked_where_there_are_some(name: str) -> None:
+    def renamed(self: Any, other: Any) -> None: ...
+
+    host = type("Host", (GRPOTrainer,), {name: renamed})
+    check_host(host)
+    with pytest.raises(HostContractError, match=rf"`Host\.{name}` must take .* got \('other',\)"):
+        check_image_host(host)
 
 
 # What a built trainer has, and what its methods return

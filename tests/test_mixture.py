@@ -147,10 +147,23 @@ def test_functions_that_cannot_be_hashed_do_not_matter_to_the_dataset(recwarn):
 
 
 def test_images_stand_where_the_host_looks_for_them():
-    tasks = TaskMixture([Task("a", data(1, image=["picture"], x=[1]), one), Task("b", data(1), one)])
-    assert set(tasks.row(0, 0).for_host()) == {"prompt", "image", KEY}
-    assert tasks.host_dataset().__getitems__([1, 0])[0]["image"] is None
+    tasks = TaskMixture(
+        [
+            Task("a", data(1, image=["picture"], x=[1]), one),
+            Task("b", data(1), one),
+            Task("c", data(1, images=[None]), one),
+        ]
+    )
+    copies = tasks.host_rows([tasks.row(k, 0) for k in (1, 0, 2)])
+    assert all(set(copy) == {"prompt", "images", KEY} for copy in copies)  # the host looks at the first row alone
+    assert [copy["images"] for copy in copies] == [[], ["picture"], []]
+    assert tasks.row(0, 0).columns == {"prompt": tasks.row(0, 0).columns["prompt"], "image": "picture", "x": 1}
     assert tasks.row(0, 0).for_host(environment="a")["environment"] == "a"
+
+
+def test_copies_say_nothing_of_images_where_no_task_has_any():
+    tasks = mixture()
+    assert all(set(copy) == {"prompt", KEY} for copy in tasks.host_rows([tasks.row(0, 0), tasks.row(1, 0)]))
 
 
 # Rows to evaluate

@@ -10,7 +10,7 @@ from datasets import Dataset
 from trl import GRPOConfig
 
 from tests.tiny import contains_a, contains_digit, rows, three_tasks, tiny_config
-from trl_mtgrpo import MultiTaskGRPOConfig, Task
+from trl_mtgrpo import MultiTaskGRPOConfig
 from trl_mtgrpo.host.run_plan import Parts, RunPlan, plan_run
 
 
@@ -74,7 +74,7 @@ def test_the_host_trains_alone_where_it_prepares_rows(tmp_path: Path) -> None:
     found = plan(tmp_path, contains_a, rows("p"), tools=[len])
     assert found.mixture is None
     with pytest.raises(
-        ValueError, match="`method='dapo'` must be left out for tools, environments, images or streamed rows of a"
+        ValueError, match="`method='dapo'` must be left out for tools, environments or streamed rows of a"
     ):
         plan(tmp_path, contains_a, rows("p"), tools=[len], method="dapo")
 
@@ -124,13 +124,6 @@ def test_weights_of_rewards_belong_to_tasks(tmp_path: Path) -> None:
 def test_tools_and_environments_of_no_task_are_refused_with_tasks(name: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"`{name}` must say which task it belongs to, got"):
         plan(tmp_path, tasks=three_tasks(), **{name: [len]})
-
-
-@pytest.mark.parametrize("column", ["image", "images"])
-def test_images_are_refused_with_tasks(column: str, tmp_path: Path) -> None:
-    tasks = [Task("seen", rows("s", **{column: ["x"] * 30}), contains_a)]
-    with pytest.raises(ValueError, match=f"`tasks` must have text prompts, got a column '{column}' in task 'seen'"):
-        plan(tmp_path, tasks=tasks)
 
 
 FOUR = {"per_device_train_batch_size": 4, "steps_per_generation": 4, "save_strategy": "steps"}

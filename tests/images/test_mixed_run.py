@@ -16,8 +16,9 @@ from tests.images.world import KINDS, asked, image_rows, mixed_tasks, picture, s
 from tests.resume_runs import differences, final_facts
 from tests.tiny import contains_digit, rows, tiny_config, tiny_model, tiny_tokenizer
 from trl_mtgrpo import MultiTaskGRPOTrainer, Task
+from trl_mtgrpo.rollouts.store import digest
 from trl_mtgrpo.state.state_file import STATE_FILE
-from trl_mtgrpo.tasks.images import digest, images_of, put_images
+from trl_mtgrpo.tasks.images import images_of, put_images
 
 
 SURPLUS = {"oversampling": 3.0, "max_surplus_age": 2, "solved_discount": 0.0, "max_steps": 6}
@@ -236,7 +237,9 @@ def test_generation_that_gathers_no_parameters_is_refused(tmp_path: Path) -> Non
         seeing_trainer(tmp_path, mixed_tasks(), ds3_gather_for_generation=False)
 
 
-def test_a_program_beside_images_of_its_own_task_is_refused(tmp_path: Path) -> None:
-    task = Task("both", image_rows(), contains_digit, program=lambda call, **row: call(row["prompt"]))
-    with pytest.raises(ValueError, match="`program` of task 'both' must be left out for rows with images, got both"):
-        seeing_trainer(tmp_path, [task])
+@pytest.mark.parametrize("name", ["own", "other"])
+def test_programs_beside_images_are_refused(name: str, tmp_path: Path) -> None:
+    data = image_rows() if name == "own" else Dataset.from_dict({"prompt": asked("p", 4)})
+    task = Task("calls", data, contains_digit, program=lambda call, **row: call(row["prompt"]))
+    with pytest.raises(ValueError, match="`program` must be left out beside tasks with images, got programs in"):
+        seeing_trainer(tmp_path, [task, *mixed_tasks()])

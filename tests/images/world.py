@@ -26,14 +26,14 @@ PARTS = (
 )
 
 
-def patch_model(folder: Any = None, seed: int = 0) -> Qwen2VLForConditionalGeneration:
+def patch_model(folder: Any = None, seed: int = 0, vocabulary: int = 102) -> Qwen2VLForConditionalGeneration:
     """A model that reads an image as one token per square of 8 points."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return Qwen2VLForConditionalGeneration(
             Qwen2VLConfig(
                 text_config={
-                    "vocab_size": 102,
+                    "vocab_size": vocabulary,
                     "hidden_size": 32,
                     "intermediate_size": 64,
                     "num_hidden_layers": 2,

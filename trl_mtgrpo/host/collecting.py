@@ -247,6 +247,7 @@ class HostRollouts:
                     loss_mask=fields.get("tool_mask"),
                     logprobs=fields.get("logprobs"),
                     logged={column: column_values[i] for column, column_values in logged.items()},
+                    host={"tool_images": fields["tool_images"]} if fields.get("tool_images") is not None else {},
                     images=images,
                 )
                 for i, (row, fields, (prompt, images)) in enumerate(zip(rows, generation.rows, seen, strict=True))

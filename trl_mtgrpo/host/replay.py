@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from ..rollouts import CollectedBatch, GroupFacts, Row, RowStore
 from ..rollouts.facts import NOWHERE
+from ..rollouts.store import digest
 from ..tasks import TaskMixture
-from ..tasks.images import digest, images_of
+from ..tasks.images import images_of
 from .distributed import Ranks
 from .doors import Replay, write_generation
 

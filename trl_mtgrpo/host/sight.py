@@ -183,9 +183,7 @@ class Sight:
         )
 
     def _spare_row(self) -> tuple[list[int], RowPictures]:
-        from PIL import Image
-
-        content = [{"type": "image", "image": Image.new("RGB", (32, 32))}, {"type": "text", "text": "."}]
+        content = [{"type": "image", "image": np.zeros((32, 32, 3), dtype=np.uint8)}, {"type": "text", "text": "."}]
         task = self.mixture.images.of_task.index(True) if self.mixture.images.any else 0
         ids, fields = self._tokenized([[{"role": "user", "content": content}]], [task])
         fields["num_images"] = [1]
@@ -198,7 +196,10 @@ class Sight:
         """Token ids of prompts, and tensors of their images; types of tokens as lists."""
         with self._of_tasks(task_ids):
             ids, _, fields = self.trainer._tokenize_prompts(prompts)
-        return ids, {name: value if name in TYPES else self._tensor(value) for name, value in fields.items()}
+        return ids, {
+            name: value if name in TYPES else self.trainer._prepare_input(value)
+            for name, value in tensors(fields).items()
+        }
 
     @contextmanager
     def _of_tasks(self, task_ids: Sequence[int]) -> Iterator[None]:
@@ -213,10 +214,6 @@ class Sight:
         finally:
             self.trainer._batch_environments = before
 
-    def _tensor(self, value: Any) -> torch.Tensor:
-        tensor: torch.Tensor = self.trainer._prepare_input(as_tensor(value))
-        return tensor
-
     def _padded(self, types: Any, num_prompt: int, num_completion: int) -> torch.Tensor:
         rows = [torch.as_tensor(row, device=self.trainer.accelerator.device) for row in types]
         return torch.stack([torch.nn.functional.pad(row, (num_prompt - len(row), num_completion)) for row in rows])
@@ -225,6 +222,11 @@ class Sight:
 def as_tensor(value: Any) -> torch.Tensor:
     """A field of the processor as the host makes a tensor of it."""
     return value if isinstance(value, torch.Tensor) else torch.tensor(np.array(value))
+
+
+def tensors(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What the processor gave for a batch of prompts, pictures as tensors, which the host's tool turns need."""
+    return {name: value if name in TYPES else as_tensor(value) for name, value in fields.items()}
 
 
 def picked(fields: Mapping[str, Any], images: Sequence[Any] | None, rows: Sequence[int]) -> dict[str, Any]:

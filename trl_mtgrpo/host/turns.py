@@ -16,7 +16,7 @@ from trl import GRPOTrainer
 from ..tasks import TaskMixture
 from .contract import check_tool_rows
 from .distributed import Ranks
-from .sight import filled, picked
+from .sight import filled, picked, tensors
 
 
 class _FailedElsewhere(RuntimeError):
@@ -92,7 +92,8 @@ class Turns:
         self, host: GRPOTrainer, prompts: list[Any], prompt_ids: list[Any], completion_ids: list[Any], *args: Any
     ) -> tuple[Any, ...]:
         """The host's `_tool_call_loop`."""
-        completions, *rest = args
+        completions, logprobs, images, fields = args
+        rest = [logprobs, images, tensors(fields)]
         check_tool_rows(self.trainer, len(prompts))
         for i, name in enumerate(self.trainer._batch_environments):
             if not self.trainer._env_tools[name]:  # what looks like a call is text of this task
@@ -104,7 +105,6 @@ class Turns:
         results = []
         for limit, mine in self._by_limit():
             own = [[column[i] for i in mine] for column in per_row]
-            logprobs, images, fields = rest
             further = [column and [column[i] for i in mine] for column in (logprobs, images)]
             further.append(picked(fields, images, mine))
             with self._only(mine), self._within(limit), self._in_step(host, self._text_only(prompt_ids[0])):

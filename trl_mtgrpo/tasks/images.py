@@ -1,6 +1,5 @@
 """Images of prompts: which tasks have some, where they are in a row, and how a prompt stands without them."""
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -116,14 +115,6 @@ def images_of(columns: Mapping[str, Any]) -> list[Any]:
         else:
             found += [part["image"] if "image" in part else next(left) for part in content or () if _is_image(part)]
     return found
-
-
-def digest(image: Any) -> str:
-    """A text that two images share only if they are the same."""
-    array = image.numpy() if hasattr(image, "numpy") else image
-    shape = getattr(array, "shape", None) or (getattr(array, "mode", ""), getattr(array, "size", ""))
-    values = array.tobytes() if hasattr(array, "tobytes") else repr(array).encode()
-    return hashlib.blake2b(repr(shape).encode() + values, digest_size=16).hexdigest()
 
 
 def has_image(content: Any) -> bool:
