@@ -146,7 +146,8 @@ def run(own: bool, rows: int, steps: int, real: bool) -> tuple[float, Counts]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=512)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=5, help="pairs of runs without the model")
+    parser.add_argument("--whole", type=int, default=3, help="pairs of runs with it")
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "data" / "tool_loop.md")
     given = parser.parse_args()
@@ -154,7 +155,7 @@ def main() -> None:
     cells, host_step = [], 0.0
     for real in (True, False):
         host, own, counts = [], [], set()
-        for _ in range(given.repeats):
+        for _ in range(given.whole if real else given.repeats):
             for seconds, ours in ((host, False), (own, True)):
                 step, counted = run(ours, given.rows, given.steps, real)
                 seconds.append(step)
@@ -183,7 +184,8 @@ def main() -> None:
         "# The tool loop",
         "",
         f"Written by `python benchmarks/tool_loop.py`: one environment, {given.rows} rows a step, up to {TURNS} "
-        f"rounds of tool calls, {given.steps} steps, {given.repeats} pairs; CPU seconds of one thread. Counts are "
+        f"rounds of tool calls, {given.steps} steps, {given.whole} pairs of whole runs and {given.repeats} without the "
+        "model; CPU seconds of one thread. Counts are "
         "TRL's / this library's over a run. *Without the model* a script answers every turn and no loss is computed: "
         "the difference there is this library's own work.",
         "",

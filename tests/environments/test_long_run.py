@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 STEPS, ROWS, ROUNDS = 200, 32, 10
 SCHEMAS = {"plain": "", "sum": "mul;add;", "guess": "fail;guess;", "count": "step;"}
-# Chances of a reward; of groups of four .94, .59, .28 and .09 are then neither solved nor failed.
+# Chances of a reward; of groups of four .88, .59, .28 and .09 are then neither solved nor failed.
 CHANCES = {"plain": 0.5, "sum": 0.2, "guess": 0.08, "count": 0.023}
 
 
@@ -154,7 +154,7 @@ def test_acceptance_differs_tenfold(run: Any) -> None:
     groups = run[0].multi_task_state.groups
     acceptance = 1 - groups.filtered.sum(axis=1) / groups.generated
     logger.info("acceptance %s", dict(zip(run[1].names, acceptance.round(3).tolist(), strict=True)))
-    assert acceptance.max() >= 8 * acceptance.min()
+    assert acceptance.max() >= 9 * acceptance.min()
     assert groups.carried_out.sum() + groups.expired.sum() > 0
 
 
