@@ -184,10 +184,9 @@ def main() -> None:
         "# The tool loop",
         "",
         f"Written by `python benchmarks/tool_loop.py`: one environment, {given.rows} rows a step, up to {TURNS} "
-        f"rounds of tool calls, {given.steps} steps, {given.whole} pairs of whole runs and {given.repeats} without the "
-        "model; CPU seconds of one thread. Counts are "
-        "TRL's / this library's over a run. *Without the model* a script answers every turn and no loss is computed: "
-        "the difference there is this library's own work.",
+        f"rounds of tool calls, {given.steps} steps, pairs of runs: {given.whole} whole and {given.repeats} without "
+        "the model; CPU seconds of one thread. Counts are TRL's / this library's over a run. *Without the model* a "
+        "script answers every turn and no loss is computed: the difference there is this library's own work.",
         "",
         *markdown_table(header, cells),
     ]
