@@ -123,6 +123,10 @@ def test_what_was_done_in_episodes_is_logged(run: Any) -> None:
         if "tasks/plain/turns" in line:
             assert line["tasks/plain/turns"] == 1.0
             assert line["tasks/plain/tool_calls"] == line["tasks/plain/tool_failures"] == 0.0
+    for task in ("sum", "guess", "count"):
+        for line in trainer.state.log_history:
+            if f"tasks/{task}/turns" in line:  # a call whose answer no longer fits was made and may have failed
+                assert line[f"tasks/{task}/tool_failures"] <= line[f"tasks/{task}/tool_calls"]
     sums = [line["tasks/guess/tool_failures"] for line in trainer.state.log_history if "tasks/guess/turns" in line]
     assert sums
     assert max(sums) > 0

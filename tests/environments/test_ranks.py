@@ -18,11 +18,11 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent.parent
 
 
-def launched(scenario: str, folder: Path, timeout: float = 240.0) -> list[dict[str, Any]]:
+def launched(scenario: str, folder: Path, *options: str, timeout: float = 240.0) -> list[Any]:
     """What each of two ranks wrote; a run that hangs is an error."""
     port = str(_free_port())
     start = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", port]
-    command = [sys.executable, *start, str(Path(__file__).parent / "worker.py"), scenario, str(folder)]
+    command = [sys.executable, *start, str(Path(__file__).parent / "worker.py"), scenario, str(folder), *options]
     environment = os.environ | {
         "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": "1",
@@ -63,6 +63,19 @@ def test_evaluation_rows_of_each_kind_are_shared_by_ranks(tmp_path: Path) -> Non
     counts = {task: first["evaluation"][f"eval_tasks/{task}/completions"] for task in ("plain", "prog", "guess")}
     assert counts == {"plain": 4, "prog": 12, "guess": 8}
     assert first["evaluation"]["eval_tools/call_frequency"] > 0
+
+
+def test_thirty_runs_with_uneven_turns_and_late_tools_leave_equal_parameters(tmp_path: Path) -> None:
+    first, second = launched("late", tmp_path, "--repeats", "30", timeout=900.0)
+    assert len(first) == len(second) == 30
+    for one, other in zip(first, second, strict=True):
+        assert one["error"] is other["error"] is None
+        assert one["calls"] == other["calls"]
+        assert one["parameters"] == other["parameters"]
+        assert one["weights"] == other["weights"]
+    turns = [(len(one["own"]), len(other["own"])) for one, other in zip(first, second, strict=True)]
+    assert sum(here != there for here, there in turns) >= 10, turns
+    assert len({tuple(one["parameters"]) for one in first}) == 30
 
 
 def test_a_reset_that_fails_on_one_rank_is_one_error_on_both(tmp_path: Path) -> None:

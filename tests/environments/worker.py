@@ -4,6 +4,7 @@ import argparse
 import functools
 import json
 import os
+import random
 import time
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,14 @@ from typing import Any
 import torch
 
 from tests.environments.world import Guess, agent_trainer, answered, chat_rows, four_tasks, guess_task, has_a_letter
-from trl_mtgrpo import Task
+from trl_mtgrpo import MultiTaskGRPOTrainer, Task
+from trl_mtgrpo.host.turns import Turns
 from trl_mtgrpo.tasks.rewards import RewardError
 
 
 RANK = int(os.environ["RANK"])
+HOST = MultiTaskGRPOTrainer.__mro__[1]
+HOST_TURN, OWN_TURN = HOST._generate_single_turn, Turns.single
 
 
 class Uneven(Guess):
@@ -29,6 +33,22 @@ class Uneven(Guess):
             n: The number.
         """
         return "done" if RANK else super().guess(n)
+
+
+class LateAndUneven(Uneven):
+    """Answers late, each rank at its own times."""
+
+    clock = random.Random(RANK)
+
+    def guess(self, n: int) -> str:
+        """
+        Guesses.
+
+        Args:
+            n: The number.
+        """
+        time.sleep(self.clock.random() / 500)
+        return super().guess(n)
 
 
 class FailsOnRankOne(Guess):
@@ -88,29 +108,37 @@ SCENARIOS: dict[str, Any] = {
         ],
         {"eval_strategy": "steps", "eval_steps": 1},
     ),
+    "late": (
+        lambda: [*four_tasks()[:2], guess_task(environment_factory=LateAndUneven), four_tasks()[3]],
+        {"max_steps": 1},
+    ),
     "broken": (lambda: [four_tasks()[0], guess_task()], {"max_steps": 1}),
 }
 
 
-def run(scenario: str, folder: Path) -> dict[str, Any]:
+def run(scenario: str, folder: Path, seed: int = 0) -> dict[str, Any]:
     tasks, settings = SCENARIOS[scenario]
-    torch.manual_seed(0)
-    trainer = agent_trainer(folder / "out", tasks(), **({"max_steps": 2} | settings))
+    torch.manual_seed(seed)
+    trainer = agent_trainer(folder / "out", tasks(), **({"max_steps": 2, "seed": 42 + seed} | settings))
     calls: list[int] = []
-    generate = type(trainer).__mro__[1]._generate_single_turn
+    own: list[int] = []  # rows of each turn that this rank has rows for
 
-    @functools.wraps(generate)
+    @functools.wraps(HOST_TURN)
     def counted(self: Any, prompt_ids: list[Any], *args: Any, **kwargs: Any) -> Any:
         calls.append(len(prompt_ids))
-        return generate(self, prompt_ids, *args, **kwargs)
+        return HOST_TURN(self, prompt_ids, *args, **kwargs)
 
-    type(trainer).__mro__[1]._generate_single_turn = counted
+    def asked(self: Any, host: Any, prompt_ids: list[Any], *args: Any, **kwargs: Any) -> Any:
+        own.append(len(prompt_ids))
+        return OWN_TURN(self, host, prompt_ids, *args, **kwargs)
+
+    HOST._generate_single_turn, Turns.single = counted, asked
     if scenario == "broken" and RANK == 1:
 
         def broken(self: Any, messages: Any) -> Any:
             raise ArithmeticError("no suffix")
 
-        type(trainer).__mro__[1]._get_tool_suffix_ids = broken
+        HOST._get_tool_suffix_ids = broken
     error = None
     try:
         trainer.train()
@@ -119,6 +147,7 @@ def run(scenario: str, folder: Path) -> dict[str, Any]:
     return {
         "error": error,
         "calls": calls,
+        "own": own,
         "parameters": [float(p.detach().double().sum()) for p in trainer.model.parameters()],
         "weights": trainer.task_weights,
         "evaluation": next((line for line in trainer.state.log_history if "eval_loss" in line), {}),
@@ -131,8 +160,12 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("scenario", choices=SCENARIOS)
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--repeats", type=int, help="as many runs after another in these processes, as a list")
     arguments = parser.parse_args()
-    result = run(arguments.scenario, arguments.folder)
+    if arguments.repeats:
+        result: Any = [run(arguments.scenario, arguments.folder, seed) for seed in range(arguments.repeats)]
+    else:
+        result = run(arguments.scenario, arguments.folder)
     (arguments.folder / f"rank{RANK}.json").write_text(json.dumps(result), encoding="utf-8")
     # gloo threads abort some interpreters on their way out, after all work is done.
     os._exit(0)

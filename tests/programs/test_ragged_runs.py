@@ -51,7 +51,7 @@ def test_advantages_and_token_counts_are_those_of_the_real_calls(
         rewards = np.where(batch.is_filler[:, None], np.nan, batch.groups.reward)
         expected = np.concatenate([expected_advantages(row) for row in rewards])
         found = inputs["advantages"].numpy()
-        assert np.abs(found - expected)[real].max() <= 1e-5
+        assert np.abs(found - expected)[real].max() <= 1e-6
         if baseline == "members":
             assert (found[~real] == 0).all()
         mask = inputs["completion_mask"] * inputs.get("tool_mask", 1)
