@@ -73,7 +73,9 @@ class AcceptanceEstimate:
         """Mean acceptance, shape `(K,)`, strictly between 0 and 1."""
         return self.alpha / (self.alpha + self.beta)
 
-    def update(self, generated: NDArray[np.int64], accepted: NDArray[np.int64]) -> "AcceptanceEstimate":
+    def update(
+        self, generated: NDArray[np.int64], accepted: NDArray[np.int64] | NDArray[np.float64]
+    ) -> "AcceptanceEstimate":
         """
         The estimate after a round.
 

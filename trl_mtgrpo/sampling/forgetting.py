@@ -1,0 +1,98 @@
+"""Which tasks have lost what they could do."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class ForgettingState:
+    """
+    What is known of each task's accuracy, now and at its best.
+
+    Args:
+        recent (`numpy.ndarray`, shape `(K, 2)`):
+            Decayed groups and their summed accuracy, over about the last 40 groups.
+        longer (`numpy.ndarray`, shape `(K, 2)`):
+            The same over about the last 160 groups.
+        best (`numpy.ndarray`, shape `(K,)`):
+            Highest mean of the longer one; 0 before there is any.
+        regressed (`numpy.ndarray` of `bool`, shape `(K,)`):
+            Tasks that have fallen and not come back.
+    """
+
+    recent: Floats = field(metadata={"new_task": 0.0})
+    longer: Floats = field(metadata={"new_task": 0.0})
+    best: Floats = field(metadata={"new_task": 0.0})
+    regressed: NDArray[np.bool_] = field(metadata={"new_task": False})
+
+
+@dataclass(frozen=True)
+class ForgettingAlarm:
+    """
+    Finds tasks whose accuracy was high and has fallen by more than chance.
+
+    The mean of the last groups is compared with the best mean that the task has had. Its noise is taken to be that of
+    groups whose rollouts are all right or all wrong, which is the most that it can be.
+
+    Args:
+        high (`float`, *optional*, defaults to `0.7`):
+            Accuracy from which a task has something to forget.
+        least_fall (`float`, *optional*, defaults to `0.1`):
+            Fall below which nothing is said, however small the noise.
+        errors (`float`, *optional*, defaults to `5.0`):
+            Standard errors that count as a fall: in a steady task the best and the worst of thousands of means lie
+            about so far apart. The alarm ends at half of it.
+        window (`float`, *optional*, defaults to `40.0`):
+            Memory of the recent mean in groups; the longer one has four times as much.
+
+    Raises:
+        ValueError: If an argument is not positive.
+    """
+
+    high: float = 0.7
+    least_fall: float = 0.1
+    errors: float = 5.0
+    window: float = 40.0
+
+    def __post_init__(self) -> None:
+        for name in ("high", "least_fall", "errors", "window"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"`{name}` must be positive, got {getattr(self, name)}. Pass a number above 0.")
+
+    def init(self, num_tasks: int) -> ForgettingState:
+        """Nothing seen."""
+        none = np.zeros((num_tasks, 2))
+        return ForgettingState(none, none, np.zeros(num_tasks), np.zeros(num_tasks, dtype=np.bool_))
+
+    def update(self, accuracy: Floats, groups: NDArray[np.int64], state: ForgettingState) -> ForgettingState:
+        """
+        The state after a step.
+
+        Args:
+            accuracy (`numpy.ndarray`, shape `(K,)`):
+                Mean success of the step's rollouts, NaN where it is not known.
+            groups (`numpy.ndarray` of `int`, shape `(K,)`):
+                Groups that it is the mean of.
+            state ([`ForgettingState`]):
+                The state before it.
+        """
+        known = ~np.isnan(accuracy) & (groups > 0)
+        size = np.where(known, groups, 0).astype(np.float64)
+        new = np.stack([size, size * np.where(known, accuracy, 0.0)], axis=1)
+        recent, longer = (
+            np.exp(-size / (times * self.window))[:, None] * sums + new
+            for times, sums in ((1.0, state.recent), (4.0, state.longer))
+        )
+        now, usual = (sums[:, 1] / np.maximum(sums[:, 0], 1e-9) for sums in (recent, longer))
+        best = np.where(longer[:, 0] >= 2.0 * self.window, np.maximum(state.best, usual), state.best)
+        error = np.sqrt(best * (1.0 - best) / np.maximum(2.0 * recent[:, 0], 1.0))
+        margin = np.maximum(self.least_fall, self.errors * error)
+        believed = known & (recent[:, 0] >= self.window / 2) & (best >= self.high)
+        fell = believed & (best - now > margin)
+        back = believed & (best - now <= margin / 2)
+        return ForgettingState(recent, longer, best, (state.regressed | fell) & ~back)
