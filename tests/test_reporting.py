@@ -14,7 +14,7 @@ from trl_mtgrpo import Task
 from trl_mtgrpo.report.causes import explain
 from trl_mtgrpo.report.reporting import NothingToLearnError, RunReporter
 from trl_mtgrpo.report.screen import Screen
-from trl_mtgrpo.sampling import OUTCOMES, StallDoctor
+from trl_mtgrpo.sampling import OUTCOMES, ForgettingAlarm, PromptMemory, StallDoctor
 from trl_mtgrpo.sampling.ledger import BatchLedger
 from trl_mtgrpo.tasks.failures import RewardFailure
 
@@ -70,7 +70,13 @@ def a_batch(found: np.ndarray, trained: list[int] | None = None, filler: int = 0
 
 
 def a_state(num_tasks: int, empty_steps: int = 0) -> Any:
-    return SimpleNamespace(stalls=StallDoctor().init(num_tasks), empty_steps=empty_steps, generation=1)
+    return SimpleNamespace(
+        stalls=StallDoctor().init(num_tasks),
+        forgetting=ForgettingAlarm().init(num_tasks),
+        draws=SimpleNamespace(memory=PromptMemory.start(num_tasks)),
+        empty_steps=empty_steps,
+        generation=1,
+    )
 
 
 def reporter(names: tuple[str, ...] = ("a", "b"), **changes: Any) -> RunReporter:

@@ -20,7 +20,7 @@ class ForgettingState:
         longer (`numpy.ndarray`, shape `(K, 2)`):
             The same over about the last 160 groups.
         best (`numpy.ndarray`, shape `(K,)`):
-            Highest mean of the longer one; 0 before there is any.
+            Highest mean of the longer one, which fades towards the present one; 0 before there is any.
         regressed (`numpy.ndarray` of `bool`, shape `(K,)`):
             Tasks that have fallen and not come back.
     """
@@ -46,7 +46,7 @@ class ForgettingAlarm:
             Fall below which nothing is said, however small the noise.
         errors (`float`, *optional*, defaults to `5.0`):
             Standard errors that count as a fall: in a steady task the best and the worst of thousands of means lie
-            about so far apart. The alarm ends at half of it.
+            less far apart. The alarm ends at two thirds of it.
         window (`float`, *optional*, defaults to `40.0`):
             Memory of the recent mean in groups; the longer one has four times as much.
 
@@ -89,10 +89,16 @@ class ForgettingAlarm:
             for times, sums in ((1.0, state.recent), (4.0, state.longer))
         )
         now, usual = (sums[:, 1] / np.maximum(sums[:, 0], 1e-9) for sums in (recent, longer))
-        best = np.where(longer[:, 0] >= 2.0 * self.window, np.maximum(state.best, usual), state.best)
-        error = np.sqrt(best * (1.0 - best) / np.maximum(2.0 * recent[:, 0], 1.0))
+        # The highest of many means is partly luck, which fades over 16 windows; a slower decline is not noticed.
+        luck = np.where(state.regressed, 1.0, np.exp(-size / (16.0 * self.window)))
+        best = np.maximum(usual + luck * (state.best - usual), usual)
+        best = np.where(longer[:, 0] >= 2.0 * self.window, best, state.best)
+        # Two more groups, half right: a rate near 1 is not as sure as its own variance says.
+        size = recent[:, 0] + 2.0
+        likely = (best * recent[:, 0] + 1.0) / size
+        error = np.sqrt(likely * (1.0 - likely) / size)
         margin = np.maximum(self.least_fall, self.errors * error)
         believed = known & (recent[:, 0] >= self.window / 2) & (best >= self.high)
         fell = believed & (best - now > margin)
-        back = believed & (best - now <= margin / 2)
+        back = believed & (3.0 * (best - now) <= 2.0 * margin)
         return ForgettingState(recent, longer, best, (state.regressed | fell) & ~back)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .acceptance import AcceptanceEstimate
 from .filtering import OUTCOMES
 
 
@@ -22,7 +23,7 @@ CODES = SOLVED + STREAK
 _FIRST = ord("0")
 
 # The least part of solved prompts that is drawn, and how steeply it falls with their acceptance.
-FLOOR = 0.1
+FLOOR = 0.15
 STEEPNESS = 3.0
 # Groups that a belief about a code is worth before any was seen, and those after which it may be the best one.
 PRIOR, ENOUGH = 4.0, 10.0
@@ -40,7 +41,7 @@ class Corrected(NamedTuple):
 
     Args:
         accuracy (`numpy.ndarray`, shape `(K,)`):
-            Mean success; NaN where nothing was passed over, so that the plain mean holds.
+            Mean success; NaN where nothing could be passed over, so that the plain mean holds.
         solved (`numpy.ndarray`, shape `(K,)`):
             Share of prompts that every rollout solves; NaN likewise.
     """
@@ -140,7 +141,8 @@ class PromptMemory:
         text = self.codes[task]
         if not text:
             return np.zeros(len(rows), dtype=np.uint8)
-        return np.frombuffer(text.encode("ascii"), dtype=np.uint8)[rows] - np.uint8(_FIRST)
+        some = "".join([text[row] for row in rows.tolist()])
+        return np.frombuffer(some.encode("ascii"), dtype=np.uint8) - np.uint8(_FIRST)
 
     @property
     def acceptance(self) -> Floats:
@@ -161,7 +163,7 @@ class PromptMemory:
         """
         Probability with which a prompt is drawn when it comes up, by its code, shape `(K, CODES)`.
 
-        It is 1 for everything but solved prompts, q = clip((u / a)³, 0.1, 1) for those, with u their acceptance plus
+        It is 1 for everything but solved prompts, q = clip((u / a)³, 0.15, 1) for those, with u their acceptance plus
         one standard deviation and a the best acceptance of any code that was seen ten times.
         """
         belief, generated = self.acceptance, self._sums()[0]
@@ -208,13 +210,14 @@ class PromptMemory:
         Returns:
             [`Corrected`]
         """
-        walked = self.came_up.sum(axis=1)
-        passed = (walked > np.bincount(seen.task, minlength=len(walked))) & (self.keep() < 1.0).any(axis=1)
+        keep, walked = self.keep(), self.came_up.sum(axis=1)
+        # Whether some could have been passed over, not whether some were: that would be to look at the answer.
+        passed = ((self.came_up > 0) & (keep < 1.0)).any(axis=1)
         if not passed.any():
             nothing = np.full(len(walked), np.nan)
             return Corrected(nothing, nothing)
         code = self._codes(seen)
-        inverse = 1.0 / self.keep()[seen.task, code]
+        inverse = 1.0 / keep[seen.task, code]
         means = self._means()
         values = self._values(seen, code, means)
 
@@ -245,8 +248,10 @@ class PromptMemory:
             return np.bincount(place, values, minlength=num_tasks * CODES).reshape(num_tasks, CODES).astype(np.float64)
 
         new = [sums(values) for values in (np.ones(len(place)), seen.accepted.astype(np.float64), success, solved)]
-        # A belief fades as its own code is seen, the mix of codes as the task is.
-        fade = np.stack([np.exp(-new[0] / WINDOW)] * 4, axis=1)
+        # A belief fades as its own code is seen, at once where it proves wrong; the mix of codes as the task is.
+        generated, accepted, *_ = self._sums()
+        belief = AcceptanceEstimate(accepted.ravel(), (generated - accepted).ravel(), WINDOW)
+        fade = np.stack([belief.fade(new[0].ravel(), new[1].ravel()).reshape(num_tasks, CODES)] * 4, axis=1)
         mix_fade = np.exp(-self.came_up.sum(axis=1) / (2 * WINDOW))[:, None, None]
         before = np.stack(self._sums(), axis=1)
         beliefs = before * np.concatenate([fade, np.broadcast_to(mix_fade, fade[:, :1].shape)], axis=1)
