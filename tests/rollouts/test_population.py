@@ -69,7 +69,7 @@ def test_what_the_memory_says_that_it_would_save_is_what_it_saves(world: str) ->
 
 
 def ranked_wrong(memory: str, seeds: int = 3, together: int = 25) -> tuple[float, float]:
-    """Share of stretches of steps in which the better task seems the worse one: as measured, and without correction."""
+    """Share of stretches of steps in which the better task seems worse: as measured, and without correction."""
     wrong, raw = [], []
     for seed in range(seeds):
         sampler = RatioPreservingSampler(32, max_surplus_age=2)
