@@ -39,7 +39,7 @@ def run(memory: str, seed: int, steps: int) -> dict[str, Any]:
         Task(
             name,
             # Other prompts with every seed.
-            Dataset.from_list(tiny_task_rows(name, "train", 4000)[seed * PROMPTS : (seed + 1) * PROMPTS]),
+            Dataset.from_list(tiny_task_rows(name, "train", 4000, seed=0)[seed * PROMPTS : (seed + 1) * PROMPTS]),
             tiny_task_reward(name),
             success_threshold=1.0,
         )
@@ -75,7 +75,7 @@ def run(memory: str, seed: int, steps: int) -> dict[str, Any]:
     accuracy = evaluate_tasks(
         trainer.model,
         tokenizer,
-        {name: tiny_task_rows(name, "test", HELD_OUT["prompts"]) for name in world.task_names},
+        {name: tiny_task_rows(name, "test", HELD_OUT["prompts"], seed=0) for name in world.task_names},
         samples=HELD_OUT["samples"],
         seed=1,
         max_new_tokens=world.max_completion_length,
@@ -93,6 +93,21 @@ def run(memory: str, seed: int, steps: int) -> dict[str, Any]:
         "believed_saving": round(sum(savings) / max(len(savings), 1), 3),
         "accuracy": {name: round(value, 4) for name, value in accuracy.items()},
     }
+
+
+def summary(lines: list[str]) -> str:
+    """One row per seed: groups generated with and without memory, and held-out accuracy of the worst task."""
+    runs = {(entry["seed"], entry["memory"]): entry for entry in map(json.loads, lines)}
+    table = ["| seed | groups, uniform | with memory | ratio | worst task, uniform | with memory |"]
+    table.append("|---|---:|---:|---:|---:|---:|")
+    for seed in sorted({seed for seed, _ in runs}):
+        if (seed, "solved") in runs:
+            off, on = runs[seed, "off"], runs[seed, "solved"]
+            groups = [sum(entry["generated"]) for entry in (off, on)]
+            worst = [min(entry["accuracy"].values()) for entry in (off, on)]
+            cells = [f"{seed}", *(f"{n:,}" for n in groups), f"{groups[1] / groups[0]:.2f}"]
+            table.append(f"| {' | '.join([*cells, *(f'{value:.1%}' for value in worst)])} |")
+    return "\n".join(table)
 
 
 def main() -> None:

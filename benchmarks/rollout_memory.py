@@ -74,6 +74,18 @@ def memory_rows(seeds: Sequence[int], num_steps: int | None = None) -> dict[str,
     }
 
 
+def short_table(found: dict[str, Any]) -> str:
+    """What a user needs to know of it."""
+    lines = [
+        "| world | passes | groups / least, uniform | with memory | bias of accuracy |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for title, world in found["worlds"].items():
+        off, on = (f"{world[memory]['generated_per_least']:.2f}" for memory in ("off", "solved"))
+        lines.append(f"| {title} | {world['solved']['passes']:.1f} | {off} | {on} | {world['solved']['bias']:+.3f} |")
+    return "\n".join(lines)
+
+
 def memory_section(found: dict[str, Any]) -> list[str]:
     """The parts of the page."""
     header = [

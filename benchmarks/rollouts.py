@@ -23,7 +23,7 @@ import numpy as np
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.rollout_memory import memory_rows, memory_section
+from benchmarks.rollout_memory import memory_rows, memory_section, short_table
 from benchmarks.rollout_rules import RULES, Rule
 from benchmarks.rollout_worlds import PAPER, WORLDS, World, collapsing_world
 from trl_mtgrpo.rollouts import SimulationResult, simulate
@@ -33,6 +33,7 @@ from trl_mtgrpo.sampling import AcceptanceEstimate, IndexStream, RatioPreserving
 OUTPUT = ROOT / "docs" / "data"
 # The page that explains the main table and shows it between two comments.
 GUIDE = ROOT / "docs" / "research" / "rollouts.md"
+USER_GUIDE, BEGIN_MEMORY = ROOT / "docs" / "rollouts.md", "<!-- table: python benchmarks/rollouts.py --memory -->"
 BEGIN, END = "<!-- table: python benchmarks/rollouts.py -->", "<!-- end of table -->"
 # JSON field, heading and format of each column.
 COLUMNS = {
@@ -341,6 +342,12 @@ def real_table(real: dict[str, Any]) -> str:
     )
 
 
+def _show(guide: Path, begin: str, text: str) -> None:
+    """Writes `text` between two comments of a page."""
+    before, rest = guide.read_text(encoding="utf-8").split(begin)
+    guide.write_text(f"{before}{begin}\n\n{text}\n\n{END}{rest.split(END, 1)[1]}", encoding="utf-8")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--real", action="store_true", help="also train a tiny model with rewards of known acceptance")
@@ -371,9 +378,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     target.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     (options.output / "rollouts.md").write_text(page(found), encoding="utf-8")
     if options.output == OUTPUT:
-        before, rest = GUIDE.read_text(encoding="utf-8").split(BEGIN)
-        shown = main_result(found["worlds"][next(iter(WORLDS))])
-        GUIDE.write_text(f"{before}{BEGIN}\n\n{shown}\n\n{END}{rest.split(END)[1]}", encoding="utf-8")
+        _show(GUIDE, BEGIN, main_result(found["worlds"][next(iter(WORLDS))]))
+        _show(USER_GUIDE, BEGIN_MEMORY, short_table(found["memory"]))
     print(page(found))
     print(f"{time.process_time() - began:.0f} CPU seconds")
     return 0

@@ -149,6 +149,19 @@ class CollectedBatch:
         return plain if self.corrected is None else _instead(plain, self.corrected.accuracy)
 
     @property
+    def groups_apart(self) -> tuple[IntVector, NDArray[np.float64]]:
+        """Bundles per task whose success is known, and the variance between their means, shapes `(K,)`."""
+        num_tasks = self.plan.desired.size
+        once = self.generated.select(self.generated.opens_bundle)
+        # Of no rollouts, as in a simulation, none is known.
+        once = once.select(np.flatnonzero(~np.isnan(once.success).all(axis=1)))
+        means = np.nanmean(once.success, axis=1)
+        counts = once.counts(num_tasks)
+        centre = np.bincount(once.task, means, minlength=num_tasks) / np.maximum(counts, 1)
+        squares = np.bincount(once.task, (means - centre[once.task]) ** 2, minlength=num_tasks)
+        return counts, np.divide(squares, counts - 1, out=np.full(num_tasks, np.nan), where=counts > 1)
+
+    @property
     def reward(self) -> NDArray[np.float64]:
         """Mean reward per task over everything generated, shape `(K,)`, NaN where nothing is known."""
         return self._means(self.generated.task, self.generated.reward)
@@ -254,8 +267,7 @@ class BatchLoop:
         correcting = self.prompts if isinstance(self.prompts, CorrectingSource) else None
         if correcting is not None:
             batch = replace(batch, corrected=correcting.correct(batch.generated, draws))
-        bundles = batch.generated.select(batch.generated.opens_bundle).counts(ledger.desired.size)
-        forgetting = self.alarm.update(batch.accuracy, bundles, state.forgetting)
+        forgetting = self.alarm.update(batch.accuracy, *batch.groups_apart, state.forgetting)
         draws = self.prompts.observe(batch.generated, draws)
         if correcting is not None:
             draws = correcting.release(forgetting.regressed, draws)
