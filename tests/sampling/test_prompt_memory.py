@@ -10,7 +10,7 @@ import pytest
 
 from trl_mtgrpo.rollouts import GroupFacts, IndexPrompts, RememberedPrompts
 from trl_mtgrpo.sampling import OUTCOMES, PromptMemory, Seen
-from trl_mtgrpo.sampling.prompt_memory import CODES, FAILED, FLOOR, INFORMATIVE, SOLVED, STREAK, UNSEEN
+from trl_mtgrpo.sampling.prompt_memory import CODES, DOUBT, FAILED, FLOOR, INFORMATIVE, SOLVED, STREAK, UNSEEN
 from trl_mtgrpo.state.codec import from_json, to_json
 from trl_mtgrpo.state.parts import move_tasks
 
@@ -102,8 +102,8 @@ def test_rows_that_failed_six_times_are_listed() -> None:
 def learned(solved_acceptance: float, groups: int = 100) -> PromptMemory:
     """A task whose informative prompts stay so, and whose solved ones become informative with some probability."""
     beliefs = np.zeros((1, 5, CODES))
-    for code, acceptance in ((INFORMATIVE + 1, 0.9), (FAILED, 0.1), (SOLVED, solved_acceptance)):
-        beliefs[0, :, code] = [groups, groups * acceptance, groups * 0.5, 0.0, groups]
+    for code, acceptance, right in ((INFORMATIVE + 1, 0.9, 0.5), (FAILED, 0.1, 0.0), (SOLVED, solved_acceptance, 1.0)):
+        beliefs[0, :, code] = [groups, groups * acceptance, groups * right, 0.0, groups]
     return replace(PromptMemory.start(1), beliefs=beliefs)
 
 
@@ -115,6 +115,17 @@ def test_only_solved_prompts_are_passed_over_and_never_all_of_them() -> None:
     assert learned(0.0).keep()[0, SOLVED] == FLOOR
     assert learned(0.9).keep()[0, SOLVED] == 1.0
     assert (PromptMemory.start(3).keep() == 1.0).all()
+
+
+def test_the_less_certain_solved_prompts_are_the_more_of_them_are_drawn() -> None:
+    chances = []
+    for right in (1.0, 0.98, 0.9, 0.7):
+        memory = learned(0.0)
+        memory.beliefs[0, 2, SOLVED] = 100 * right
+        chances.append(memory.keep()[0, SOLVED])
+    assert chances == sorted(chances)
+    assert chances[0] == FLOOR
+    assert chances[-1] == pytest.approx(DOUBT * np.sqrt(0.7 * 0.3), abs=0.01)
 
 
 def test_a_task_that_is_released_or_polarised_is_drawn_uniformly() -> None:

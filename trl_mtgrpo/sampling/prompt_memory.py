@@ -22,8 +22,10 @@ CODES = SOLVED + STREAK
 # A byte is written as this character and those after it, which JSON takes as they are.
 _FIRST = ord("0")
 
-# The least part of solved prompts that is drawn, and how steeply it falls with their acceptance.
-FLOOR = 0.15
+# The least part of solved prompts that is drawn, also in parts of the deviation of their success, and how steeply what
+# is drawn falls with their acceptance.
+FLOOR = 0.1
+DOUBT = 0.8
 STEEPNESS = 3.0
 # Groups that a belief about a code is worth before any was seen, and those after which it may be the best one.
 PRIOR, ENOUGH = 4.0, 10.0
@@ -163,15 +165,19 @@ class PromptMemory:
         """
         Probability with which a prompt is drawn when it comes up, by its code, shape `(K, CODES)`.
 
-        It is 1 for everything but solved prompts, q = clip((u / a)³, 0.15, 1) for those, with u their acceptance plus
-        one standard deviation and a the best acceptance of any code that was seen ten times.
+        It is 1 for everything but solved prompts, and q = (u / a)³ for those, with u their acceptance plus one
+        standard deviation and a the best acceptance of any code that was seen ten times. It is never below 0.1, nor
+        below 0.8 standard deviations of a rollout's success: the less certain what prompts are worth, the more of
+        them are looked at, which bounds the noise of a corrected accuracy.
         """
         belief, generated = self.acceptance, self._sums()[0]
         hopeful = np.minimum(1.0, belief + np.sqrt(belief * (1.0 - belief) / (generated + PRIOR)))
         best = np.where(generated >= ENOUGH, belief, 0.0).max(axis=1, keepdims=True)
         ratio = np.divide(hopeful, best, out=np.ones_like(hopeful), where=best > 0)
         keep = np.ones_like(belief)
-        keep[:, SOLVED:] = np.clip(ratio**STEEPNESS, FLOOR, 1.0)[:, SOLVED:]
+        right = self._means()[0]
+        least = np.maximum(FLOOR, DOUBT * np.sqrt(right * (1.0 - right)))
+        keep[:, SOLVED:] = np.clip(ratio**STEEPNESS, least, 1.0)[:, SOLVED:]
         keep[self.polarised | self.released] = 1.0
         return keep
 
