@@ -175,7 +175,7 @@ class PromptMemory:
         best = np.where(generated >= ENOUGH, belief, 0.0).max(axis=1, keepdims=True)
         ratio = np.divide(hopeful, best, out=np.ones_like(hopeful), where=best > 0)
         keep = np.ones_like(belief)
-        right = self._means()[0]
+        right = np.clip(self._means()[0], 0.0, 1.0)
         least = np.maximum(FLOOR, DOUBT * np.sqrt(right * (1.0 - right)))
         keep[:, SOLVED:] = np.clip(ratio**STEEPNESS, least, 1.0)[:, SOLVED:]
         keep[self.polarised | self.released] = 1.0
