@@ -2,6 +2,7 @@
 
     python benchmarks/rollouts.py            # the tables of docs/research/rollouts.md; under three minutes on one core
     python benchmarks/rollouts.py --real     # and the same ratio measured through the real trainer
+    python benchmarks/rollouts.py --memory   # the section on the memory of prompts alone; the others stay
 
 Writes `docs/data/rollouts.md`, `docs/data/rollouts.json` and the table of `docs/research/rollouts.md`.
 """
@@ -22,6 +23,7 @@ import numpy as np
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.rollout_memory import memory_rows, memory_section, short_table
 from benchmarks.rollout_rules import RULES, Rule
 from benchmarks.rollout_worlds import PAPER, WORLDS, World, collapsing_world
 from trl_mtgrpo.rollouts import SimulationResult, simulate
@@ -31,6 +33,7 @@ from trl_mtgrpo.sampling import AcceptanceEstimate, IndexStream, RatioPreserving
 OUTPUT = ROOT / "docs" / "data"
 # The page that explains the main table and shows it between two comments.
 GUIDE = ROOT / "docs" / "research" / "rollouts.md"
+USER_GUIDE, BEGIN_MEMORY = ROOT / "docs" / "rollouts.md", "<!-- table: python benchmarks/rollouts.py --memory -->"
 BEGIN, END = "<!-- table: python benchmarks/rollouts.py -->", "<!-- end of table -->"
 # JSON field, heading and format of each column.
 COLUMNS = {
@@ -303,6 +306,8 @@ def page(found: dict[str, Any]) -> str:
         f"A task of {stream['num_rows']:,} prompts holds {stream['bytes_per_row']:.1f} bytes per prompt, its index; "
         f"the first draw takes {stream['first_draw_ms']:.0f} ms, the next {stream['later_draw_ms']:.2f} ms.",
     ]
+    if "memory" in found:
+        parts += memory_section(found["memory"])
     if "real" in found:
         parts += ["## Through the real trainer", real_table(found["real"])]
     return "\n\n".join(parts) + "\n"
@@ -337,31 +342,44 @@ def real_table(real: dict[str, Any]) -> str:
     )
 
 
+def _show(guide: Path, begin: str, text: str) -> None:
+    """Writes `text` between two comments of a page."""
+    before, rest = guide.read_text(encoding="utf-8").split(begin)
+    guide.write_text(f"{before}{begin}\n\n{text}\n\n{END}{rest.split(END, 1)[1]}", encoding="utf-8")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--real", action="store_true", help="also train a tiny model with rewards of known acceptance")
+    parser.add_argument("--memory", action="store_true", help="measure the memory of prompts and keep the rest")
     parser.add_argument("--seeds", type=int, default=5, help="runs of each rule in each world")
     parser.add_argument("--steps", type=int, help="only the first steps of each world")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="folder for rollouts.md and rollouts.json")
     options = parser.parse_args(arguments)
     began = time.process_time()
     seeds = range(options.seeds)
-    found: dict[str, Any] = {"worlds": {title: compare(title, seeds, options.steps) for title in WORLDS}}
-    found |= {"budgets": budgets(seeds), "planner_cost": planner_cost(), "stream_cost": stream_cost()}
     target = options.output / "rollouts.json"
+    before = json.loads(target.read_text(encoding="utf-8")) if target.exists() else {}
+    if options.memory and "worlds" not in before:
+        parser.error(f"`--memory` must have {target} to add to, found none. Leave it out once.")
+    if options.memory:
+        found: dict[str, Any] = before
+    else:
+        found = {"worlds": {title: compare(title, seeds, options.steps) for title in WORLDS}}
+        found |= {"budgets": budgets(seeds), "planner_cost": planner_cost(), "stream_cost": stream_cost()}
+    found["memory"] = memory_rows(seeds, options.steps)
     if options.real:
         from benchmarks.rollout_training import train_and_predict
 
         found["real"] = train_and_predict(num_steps=options.steps or 200)
-    elif target.exists():  # the tables are remade without training; what training showed stays beside them
-        found |= {k: v for k, v in json.loads(target.read_text(encoding="utf-8")).items() if k == "real"}
+    elif "real" in before:  # the tables are remade without training; what training showed stays beside them
+        found["real"] = before["real"]
     options.output.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     (options.output / "rollouts.md").write_text(page(found), encoding="utf-8")
     if options.output == OUTPUT:
-        before, rest = GUIDE.read_text(encoding="utf-8").split(BEGIN)
-        shown = main_result(found["worlds"][next(iter(WORLDS))])
-        GUIDE.write_text(f"{before}{BEGIN}\n\n{shown}\n\n{END}{rest.split(END)[1]}", encoding="utf-8")
+        _show(GUIDE, BEGIN, main_result(found["worlds"][next(iter(WORLDS))]))
+        _show(USER_GUIDE, BEGIN_MEMORY, short_table(found["memory"]))
     print(page(found))
     print(f"{time.process_time() - began:.0f} CPU seconds")
     return 0

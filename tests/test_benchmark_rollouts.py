@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import rollouts
+from benchmarks import memory_training, rollouts
+from benchmarks.rollout_memory import memory_rows, memory_section, short_table
+from benchmarks.rollout_prompts import PROMPT_WORLDS
 from benchmarks.rollout_rules import RULES, ReleasedRule
 from benchmarks.rollout_worlds import WORLDS, paper_world
 from trl_mtgrpo.rollouts import simulate
@@ -84,3 +86,32 @@ def test_the_last_result_is_as_near_to_the_least_as_promised() -> None:
         if "0.02" not in title:
             assert own["generated_per_least"]["mean"] <= 1.15
             assert own["exact_mix"]["mean"] >= 0.99
+
+
+def test_the_memory_of_prompts_is_measured_on_a_few_steps() -> None:
+    found = memory_rows(range(1), num_steps=200)
+    assert list(found["worlds"]) == list(PROMPT_WORLDS)
+    section = "\n".join(memory_section(found))
+    assert all(f"| {title} |" in section for title in PROMPT_WORLDS)
+    easy = found["worlds"]["easy"]
+    assert easy["solved"]["generated_per_least"] < 0.9 < easy["off"]["generated_per_least"]
+
+
+def test_the_guide_shows_the_last_result_of_the_memory() -> None:
+    found = json.loads((rollouts.OUTPUT / "rollouts.json").read_text(encoding="utf-8"))["memory"]
+    guide = rollouts.USER_GUIDE.read_text(encoding="utf-8")
+    assert short_table(found) in guide
+    assert memory_training.summary(memory_training.OUTPUT.read_text(encoding="utf-8").splitlines()) in guide
+
+
+def test_the_last_result_of_the_memory_is_as_promised() -> None:
+    found = json.loads((rollouts.OUTPUT / "rollouts.json").read_text(encoding="utf-8"))["memory"]
+    limits = {"easy": 0.65, "bimodal": 0.85, "mid": 1.0, "hard": 1.02, "adversary": 1.03}
+    for title, limit in limits.items():
+        assert found["worlds"][title]["solved"]["highest"] <= limit, title
+    for title, world in found["worlds"].items():
+        assert world["solved"]["largest_bias"] <= 0.01, title
+        assert world["solved"]["deviation"] <= 1.25 * world["off"]["deviation"], title
+        assert world["solved"]["rounds"] <= world["off"]["rounds"] + 0.1, title
+        assert world["solved"]["exact_mix"] >= 0.99, title
+    assert found["rankings"]["solved"]["measured"] <= 0.02

@@ -2,6 +2,7 @@
 
 import io
 import logging
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +15,7 @@ from trl_mtgrpo import Task
 from trl_mtgrpo.report.causes import explain
 from trl_mtgrpo.report.reporting import NothingToLearnError, RunReporter
 from trl_mtgrpo.report.screen import Screen
-from trl_mtgrpo.sampling import OUTCOMES, StallDoctor
+from trl_mtgrpo.sampling import OUTCOMES, ForgettingAlarm, PromptMemory, StallDoctor
 from trl_mtgrpo.sampling.ledger import BatchLedger
 from trl_mtgrpo.tasks.failures import RewardFailure
 
@@ -70,7 +71,13 @@ def a_batch(found: np.ndarray, trained: list[int] | None = None, filler: int = 0
 
 
 def a_state(num_tasks: int, empty_steps: int = 0) -> Any:
-    return SimpleNamespace(stalls=StallDoctor().init(num_tasks), empty_steps=empty_steps, generation=1)
+    return SimpleNamespace(
+        stalls=StallDoctor().init(num_tasks),
+        forgetting=ForgettingAlarm().init(num_tasks),
+        draws=SimpleNamespace(memory=PromptMemory.start(num_tasks)),
+        empty_steps=empty_steps,
+        generation=1,
+    )
 
 
 def reporter(names: tuple[str, ...] = ("a", "b"), **changes: Any) -> RunReporter:
@@ -213,6 +220,33 @@ def test_missing_groups_are_named_by_task_once(caplog: pytest.LogCaptureFixture)
             said.batch(a_batch(outcomes({"informative": 2}, {"failed": 9}), filler=2), a_state(2))
     (record,) = caplog.records
     assert "2 of 4 groups missing (b 2)" in record.getMessage()
+
+
+def test_a_task_that_forgets_is_named_once_and_again_only_after_it_was_back(caplog: pytest.LogCaptureFixture) -> None:
+    report, calm = reporter(), a_state(2)
+    lost = a_state(2)
+    lost.forgetting = replace(
+        lost.forgetting,
+        best=np.array([0.9, 0.0]),
+        recent=np.array([[40.0, 16.0], [40.0, 20.0]]),
+        regressed=np.array([True, False]),
+    )
+    with caplog.at_level(logging.WARNING, logger=REPORTER):
+        for state in (calm, lost, lost, calm, lost):
+            report.batch(a_batch(np.array([[4, 0, 0, 0, 0, 0, 0]] * 2)), state)
+    assert [record.message[:78] for record in caplog.records] == [
+        "Task 'a' has forgotten: its accuracy was 90% and is 40% now. Its solved prompt"
+    ] * 2
+
+
+def test_a_task_that_is_drawn_uniformly_again_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    report, state = reporter(), a_state(2)
+    state.draws.memory = replace(state.draws.memory, polarised=np.array([False, True]))
+    with caplog.at_level(logging.WARNING, logger=REPORTER):
+        for _ in range(3):
+            report.batch(a_batch(np.array([[4, 0, 0, 0, 0, 0, 0]] * 2)), state)
+    (record,) = caplog.records
+    assert record.message.startswith("Groups of task 'b' have become twice as dear at the same accuracy while prompts")
 
 
 def test_a_task_is_named_when_held_and_again_only_after_its_release(caplog: pytest.LogCaptureFixture) -> None:

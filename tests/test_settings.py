@@ -86,6 +86,7 @@ OTHER_VALUES: dict[str, Any] = {
     "preserve_task_ratio": False,
     "oversampling": 2.5,
     "solved_discount": 0.5,
+    "prompt_memory": "solved",
     "acceptance_aware": False,
     "max_acceptance_inflation": 2.0,
     "max_resampling_rounds": 1,

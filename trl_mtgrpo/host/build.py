@@ -14,7 +14,7 @@ from ..report.host_output import quieten
 from ..report.reporting import RunReporter
 from ..report.run_card import RunCardCallback
 from ..report.screen import Screen
-from ..rollouts import BatchLoop, CountedPrompts, IndexPrompts, Judge, RowStore
+from ..rollouts import BatchLoop, CountedPrompts, Judge, PromptSource, RememberedPrompts, RowStore
 from ..sampling import StallDoctor
 from ..state.codec import check_state
 from ..state.resuming import resume_exceptions
@@ -78,12 +78,20 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
         seed=args.seed,
         shuffle=trainer.shuffle_dataset,
     )
-    prompts = CountedPrompts() if plan.trains_host_rows else IndexPrompts(sizes, args.seed, trainer.shuffle_dataset)
+    prompts: PromptSource = CountedPrompts()
+    if not plan.trains_host_rows:
+        skips = settings.prompt_memory == "solved"
+        prompts = RememberedPrompts(sizes, args.seed, trainer.shuffle_dataset, skips)
     multiple = ranks.size // math.gcd(ranks.size, generations)
     sampler = parts.sampler or build_sampler(settings, num_groups, multiple)
     screen = Screen() if settings.task_table and trainer.accelerator.is_main_process else None
     reporter = RunReporter(
-        mixture.names, mixture.num_rows(), settings.filters_groups, settings.max_empty_steps, screen
+        mixture.names,
+        mixture.num_rows(),
+        settings.filters_groups,
+        settings.max_empty_steps,
+        screen,
+        skips=settings.prompt_memory == "solved",
     )
     agents = None if mixture.environments is None else Agents(trainer, mixture, ranks)
     judge = build_judge(settings, mixture, args, parts)

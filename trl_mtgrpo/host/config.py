@@ -16,6 +16,7 @@ from .rules import (
     FilterName,
     ImprovementReduction,
     ImprovementSource,
+    MemoryName,
     MethodName,
     OnRewardError,
     StrategyName,
@@ -133,6 +134,11 @@ class MultiTaskGRPOConfig(GRPOConfig):
             solved yet; 0 is the paper's rule, which pays 1 / (1 - ρ) groups for each place of a nearly solved task.
             Reported as `tasks/<name>/target_share`. Left at `None` it is the method's, 1 for `"mt_grpo"` and 0 for the
             others, and 0 wherever weights are fixed. Set it to 0 to reproduce the paper.
+        prompt_memory (`str`, *optional*, defaults to `"off"`):
+            `"solved"` passes over most prompts of which every rollout was right the last times (not in the paper).
+            Accuracies and solved shares are corrected for it, so task weights are told what uniform draws would show;
+            see [`PromptMemory`]. `"off"` draws uniformly, and reports what it would save as `sampling/memory_saving`.
+            Set it to `"solved"` when prompts come up several times in a run and that metric is high.
         acceptance_aware (`bool`, *optional*, defaults to `True`):
             Whether requests are inflated by the acceptance estimate (off in the released three-task scripts). Switch
             it off to reproduce those.
@@ -268,6 +274,9 @@ class MultiTaskGRPOConfig(GRPOConfig):
     )
     solved_discount: float | None = field(
         default=None, metadata={"help": "How far solved groups shrink a task's share of the batch. The method's."}
+    )
+    prompt_memory: MemoryName = field(
+        default="off", metadata={"help": "Whether prompts that are solved are mostly passed over: off, or solved."}
     )
     acceptance_aware: bool = field(
         default=RatioPreservingSampler.acceptance_aware,

@@ -17,6 +17,7 @@ AbsentImprovement: TypeAlias = Literal["neutral", "zero"]
 FilterName: TypeAlias = Literal["mixed_correctness", "reward_variance", "none"]
 OnRewardError: TypeAlias = Literal["raise", "drop"]
 BaselineName: TypeAlias = Literal["members", "rollouts"]
+MemoryName: TypeAlias = Literal["off", "solved"]
 BalanceName: TypeAlias = Literal["produced", "equal"]
 
 
@@ -105,6 +106,7 @@ RULES: dict[str, Rule] = {
     "preserve_task_ratio": _SWITCH,
     "oversampling": Rule("'adaptive' or a finite number of at least 1", _is_oversampling),
     "solved_discount": _number("of at least 0", lambda v: v >= 0),
+    "prompt_memory": _one_of(MemoryName),
     "acceptance_aware": _SWITCH,
     "max_acceptance_inflation": _number("of at least 1", lambda v: v >= 1),
     "max_resampling_rounds": _whole(0),

@@ -18,7 +18,14 @@ from trl import GRPOTrainer
 from ..improvement.loss_inputs import ClipRange, add_behaviour_policy, record_forward
 from ..improvement.measure import MeasuredChange, measure_change
 from ..improvement.weight_updates import TrainedBatch, WeightUpdater, mark_rows
-from ..report.metrics import averaged, batch_metrics, episode_metrics, leave_out_unmeasured, update_metrics
+from ..report.metrics import (
+    averaged,
+    batch_metrics,
+    episode_metrics,
+    leave_out_unmeasured,
+    memory_metrics,
+    update_metrics,
+)
 from ..report.model_card import extend_model_card, multi_task_section
 from ..report.reporting import CUT_SHARE, RunReporter
 from ..rollouts import BatchLoop, CollectedBatch, RolloutSource, RowStore
@@ -149,7 +156,8 @@ class MixtureRun(PlainRun):
         )
         average = state.reward_average.update(batch.accuracy, ~np.isnan(batch.accuracy), self.settings.task_reward_ema)
         state = replace(state, reward_average=average)
-        metrics = batch_metrics(self.mixture.names, batch, weights, state.stalls.stalled)
+        metrics = batch_metrics(self.mixture.names, batch, weights, state.stalls.stalled, state.forgetting.regressed)
+        metrics |= memory_metrics(self.mixture.names, batch, self.state.draws, state.draws)
         metrics |= self.reporter.take_dropped()
         if self.agents is not None:
             metrics |= episode_metrics(self.mixture.names, *self.rollouts.activity())

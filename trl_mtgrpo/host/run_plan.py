@@ -150,6 +150,7 @@ def plan_run(
         )
     mixture.check_signatures(may_add_columns=host_options.get("rollout_func") is not None)
     _check_updates(args, settings)
+    _check_memory(settings, parts)
     # The host's loader cannot spread a batch over several generate calls, and how many groups a program's bundle
     # brings is known only when it has run.
     alone = all(task.max_environments is None and task.program is None for task in mixture.tasks)
@@ -218,6 +219,21 @@ def _check_updates(args: GRPOConfig, settings: Settings) -> None:
             "`task_weight_update` must be 'batch' unless `steps_per_generation` is a multiple of "
             f"`gradient_accumulation_steps`, got 'minibatch' with {args.steps_per_generation} and {window}. Use "
             "'batch'."
+        )
+
+
+def _check_memory(settings: Settings, parts: Parts) -> None:
+    if settings.prompt_memory == "off":
+        return
+    if parts.prompt_source is not None:
+        raise ValueError(
+            f"`prompt_memory` must be 'off' beside a `prompt_source` of your own, got {settings.prompt_memory!r}. "
+            "Leave one of them out."
+        )
+    if not settings.filters_groups:
+        raise ValueError(
+            f"`prompt_memory` must be 'off' where no group is filtered, got {settings.prompt_memory!r}. Set "
+            "`group_filter`, or leave it out: a solved prompt costs no refill then."
         )
 
 

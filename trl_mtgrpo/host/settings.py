@@ -16,6 +16,7 @@ from .rules import (
     FilterName,
     ImprovementReduction,
     ImprovementSource,
+    MemoryName,
     MethodName,
     OnRewardError,
     StrategyName,
@@ -146,6 +147,7 @@ class Settings:
     preserve_task_ratio: bool
     oversampling: float | Literal["adaptive"]
     solved_discount: float
+    prompt_memory: MemoryName
     acceptance_aware: bool
     max_acceptance_inflation: float
     max_resampling_rounds: int
@@ -211,7 +213,7 @@ class Settings:
             shown += ["task_reward_ema", "plateau_guard"]
         shown += ["group_filter", "preserve_task_ratio", "oversampling", "solved_discount"]
         if self.filters_groups:
-            shown += ["acceptance_aware", "max_acceptance_inflation", "max_resampling_rounds"]
+            shown += ["prompt_memory", "acceptance_aware", "max_acceptance_inflation", "max_resampling_rounds"]
         if not self.trains_everything:
             shown += ["max_surplus_age", "max_generated_groups", "max_generated_tokens"]
         replaced = {name for part in self.own_parts for name in REPLACED_BY.get(part, ())}

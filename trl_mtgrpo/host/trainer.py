@@ -145,6 +145,17 @@ class MultiTaskGRPOTrainer(GRPOTrainer):
         """What the run remembers between steps, as it is written into checkpoints. `None` without tasks."""
         return self._run.state
 
+    def never_solved_rows(self) -> dict[str, list[int]]:
+        """
+        Rows that never work: by task name the positions in `train_dataset` of prompts whose last six groups failed in
+        every rollout. They are too hard, or their answer key is wrong. Tasks without such rows are absent.
+        """
+        state = self.multi_task_state
+        if state is None:
+            return {}
+        rows = zip(state.task_names, state.draws.memory.never_solved(), strict=True)
+        return {name: found.tolist() for name, found in rows if len(found)}
+
     def update_task_weights(self) -> None:
         """
         Measures what has been trained since the last call and moves the task weights.

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..rollouts import CollectedBatch
 from ..sampling import OUTCOMES
+from ..state.parts import Draws
 from ..weighting.signals import mix_distance
 
 
@@ -16,7 +17,11 @@ Metrics = dict[str, float]
 
 
 def batch_metrics(
-    names: tuple[str, ...], batch: CollectedBatch, weights: NDArray[np.float64], stalled: NDArray[np.bool_]
+    names: tuple[str, ...],
+    batch: CollectedBatch,
+    weights: NDArray[np.float64],
+    stalled: NDArray[np.bool_],
+    regressed: NDArray[np.bool_] | None = None,
 ) -> Metrics:
     """
     What one generation batch was made of, over everything generated and not only what trains.
@@ -30,12 +35,15 @@ def batch_metrics(
             The task weights that its shares were made from, shape `(K,)`.
         stalled (`np.ndarray`):
             Tasks whose share of the budget is shrunk because they yield nothing, shape `(K,)`.
+        regressed (`np.ndarray`, *optional*, defaults to none of them):
+            Tasks that have forgotten, shape `(K,)`.
 
     Returns:
         `dict[str, float]`: `tasks/<name>/{weight,target_share,reward,accuracy,filtered_ratio,solved_ratio,
-        failed_ratio,batch_share,generated_groups,generated_tokens,stalled}` and `sampling/{rounds,generated_groups,
-        accepted_groups,carried_groups,expired_groups,unfilled_groups,waste,mix_distance}`. What was not measured is
-        absent: the ratios of a task that was not generated, and the accuracy and reward of one that was not scored.
+        failed_ratio,batch_share,generated_groups,generated_tokens,stalled,regressed}` and `sampling/{rounds,
+        generated_groups,accepted_groups,carried_groups,expired_groups,unfilled_groups,waste,mix_distance}`. What was
+        not measured is absent: the ratios of a task that was not generated, and the accuracy and reward of one that
+        was not scored.
     """
     groups, tokens = batch.group_ledger, batch.token_ledger
     generated = np.where(groups.generated > 0, groups.generated, np.nan)
@@ -53,6 +61,7 @@ def batch_metrics(
         "generated_groups": groups.generated,
         "generated_tokens": tokens.generated,
         "stalled": stalled,
+        "regressed": np.zeros(len(names)) if regressed is None else regressed,
     }
     return _per_task(names, columns) | {
         "sampling/rounds": float(batch.plan.rounds),
@@ -64,6 +73,38 @@ def batch_metrics(
         "sampling/waste": groups.waste,
         "sampling/mix_distance": mix_distance(groups.trained, batch.plan.weights),
     }
+
+
+def memory_metrics(names: tuple[str, ...], batch: CollectedBatch, before: Draws, after: Draws) -> Metrics:
+    """
+    What the memory of prompts did in a step, or would have done.
+
+    Args:
+        names (`tuple[str, ...]`):
+            Task names in order.
+        batch ([`CollectedBatch`]):
+            The batch.
+        before ([`Draws`]):
+            Where the prompts of the step began.
+        after ([`Draws`]):
+            Where they ended.
+
+    Returns:
+        `dict[str, float]`: `sampling/memory_saving`, the share of generated groups that passing over solved prompts
+        saves, or would save, against uniform draws; absent while next to no prompt has come up again. Where prompts
+        are passed over also `tasks/<name>/{passed_over,polarised}`, how many of them in the step, and whether the task
+        has been taken out of it.
+    """
+    metrics: Metrics = {}
+    generated, saving = batch.group_ledger.generated, after.memory.savings
+    known = ~np.isnan(saving) & (generated > 0)
+    if known.any():
+        metrics["sampling/memory_saving"] = float((generated * saving)[known].sum() / generated[known].sum())
+    if batch.corrected is not None:
+        drawn = batch.generated.select(batch.generated.opens_bundle).counts(len(names))
+        passed_over = np.array(after.cursors) - np.array(before.cursors) - drawn
+        metrics |= _per_task(names, {"passed_over": passed_over, "polarised": after.memory.polarised})
+    return metrics
 
 
 def episode_metrics(names: tuple[str, ...], task_ids: NDArray[np.int64], activity: NDArray[np.int64]) -> Metrics:

@@ -16,6 +16,7 @@ from ..state.run_state import MultiTaskState
 from ..tasks.failures import RewardFailure
 from .causes import explain, list_names
 from .ledger_table import format_ledger, ledger_table
+from .memory import memory_sentences
 from .metrics import is_known
 from .screen import Screen
 
@@ -53,6 +54,8 @@ class RunReporter:
             Generation batches in a row without a trainable group before the run stops.
         screen ([`Screen`], *optional*):
             Where progress and the table at the end are shown; `None` where they are not to be.
+        skips (`bool`, *optional*, defaults to `False`):
+            Whether solved prompts are passed over.
         clock (`Callable`, *optional*, defaults to `time.monotonic`):
             Seconds; they decide only whether progress is shown.
     """
@@ -62,6 +65,7 @@ class RunReporter:
     filters: bool
     max_empty_steps: int
     screen: Screen | None = None
+    skips: bool = False
     clock: Callable[[], float] = time.monotonic
     _said: set[str] = field(default_factory=set)
     _failed: dict[str, str] = field(default_factory=dict)
@@ -139,6 +143,7 @@ class RunReporter:
         for name, message in zip(stalled, diagnoses, strict=True):
             self._warn(f"stalled {name}", f"{message} It gets a smaller share until it yields again.")
         self._said -= {f"stalled {name}" for name in self.names if name not in stalled}
+        self._forgetting(state)
         unfilled = int(batch.is_filler.sum())
         if unfilled and self.filters:
             self._warn("unfilled", self._unfilled(batch, unfilled))
@@ -250,6 +255,9 @@ class RunReporter:
         """Shows where the run's rollouts went, per task."""
         if not state.generation:
             return
+        sentences = memory_sentences(self.names, state.draws.memory, state.groups.generated, self.skips)
+        for sentence in sentences:
+            logger.info(sentence) if self.screen is None else self.screen.show(sentence)
         if self.screen is None:
             logger.info("Rollouts of this run:\n%s", format_ledger(state.task_names, state.groups, state.tokens))
         else:
@@ -257,6 +265,27 @@ class RunReporter:
                 "Where the rollouts of this run went, in groups:",
                 ledger_table(state.task_names, state.groups, state.tokens),
             )
+
+    def _forgetting(self, state: MultiTaskState) -> None:
+        recent, best = state.forgetting.recent, state.forgetting.best
+        for k, name in enumerate(self.names):
+            if state.forgetting.regressed[k]:
+                self._warn(
+                    f"regressed {name}",
+                    f"Task {name!r} has forgotten: its accuracy was {best[k]:.0%} and is "
+                    f"{recent[k, 1] / recent[k, 0]:.0%} now. Its solved prompts no longer reduce its share "
+                    "until it is back (metric `tasks/<name>/regressed`). Raise `task_weight_floor` if it does not "
+                    "come back.",
+                )
+            else:
+                self._said.discard(f"regressed {name}")
+            if state.draws.memory.polarised[k]:
+                self._warn(
+                    f"polarised {name}",
+                    f"Groups of task {name!r} have become twice as dear at the same accuracy while prompts were "
+                    "passed over; it is drawn uniformly from now on (metric `tasks/<name>/polarised`). "
+                    "`prompt_memory='off'` does the same for all tasks.",
+                )
 
     def _check_scored(self, outcomes: NDArray[np.int64], scored: int, at_least: int) -> None:
         total = int(outcomes.sum())

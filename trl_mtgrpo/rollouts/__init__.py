@@ -8,7 +8,9 @@ package needs numpy and the standard library only.
 from .facts import GroupFacts
 from .judging import GroupFilter, Judge, Verdict
 from .loop import BatchLoop, BatchSampler, CollectedBatch, LoopState, RolloutSource
-from .prompts import CountedPrompts, IndexPrompts, Prompts, PromptSource
+from .population import PassRates, PopulationResult, simulate_prompts
+from .prompts import CorrectingSource, CountedPrompts, IndexPrompts, Prompts, PromptSource
+from .remembered import RememberedPrompts
 from .simulation import SimulationResult, simulate
 from .store import Row, RowStore
 
@@ -17,18 +19,23 @@ __all__ = [
     "BatchLoop",
     "BatchSampler",
     "CollectedBatch",
+    "CorrectingSource",
     "CountedPrompts",
     "GroupFacts",
     "GroupFilter",
     "IndexPrompts",
     "Judge",
     "LoopState",
+    "PassRates",
+    "PopulationResult",
     "PromptSource",
     "Prompts",
+    "RememberedPrompts",
     "RolloutSource",
     "Row",
     "RowStore",
     "SimulationResult",
     "Verdict",
     "simulate",
+    "simulate_prompts",
 ]

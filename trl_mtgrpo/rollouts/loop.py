@@ -6,17 +6,28 @@ that all ranks share, so that each rank makes the same calls with the same row c
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..sampling import OUTCOMES, AcceptanceEstimate, BatchLedger, StallDoctor, StallState, batch_shares, count_unsolved
+from ..sampling import (
+    OUTCOMES,
+    AcceptanceEstimate,
+    BatchLedger,
+    Corrected,
+    ForgettingAlarm,
+    ForgettingState,
+    StallDoctor,
+    StallState,
+    batch_shares,
+    count_unsolved,
+)
 from ..sampling.accounting import REASONS, RolloutLedger
 from .facts import GroupFacts, IntVector
 from .programs import ProgramMemory, balanced
-from .prompts import Prompts, PromptSource
+from .prompts import CorrectingSource, Prompts, PromptSource
 
 
 class RolloutSource(Protocol):
@@ -72,6 +83,8 @@ class LoopState(Protocol):
     @property
     def draws(self) -> Any: ...
     @property
+    def forgetting(self) -> ForgettingState: ...
+    @property
     def carried(self) -> GroupFacts: ...
     @property
     def groups(self) -> RolloutLedger: ...
@@ -111,6 +124,8 @@ class CollectedBatch:
             Everything generated in the step.
         outcomes (`numpy.ndarray`):
             Generated groups per task and outcome, shape `(K, len(OUTCOMES))`.
+        corrected ([`Corrected`], *optional*):
+            What uniform draws would have shown, from a prompt source that passes over some prompts.
     """
 
     groups: GroupFacts
@@ -121,12 +136,30 @@ class CollectedBatch:
     token_ledger: RolloutLedger
     generated: GroupFacts
     outcomes: NDArray[np.int64]
+    corrected: Corrected | None = None
 
     @property
     def accuracy(self) -> NDArray[np.float64]:
-        """Mean success per task over every rollout, shape `(K,)`, NaN where nothing is known."""
+        """
+        Mean success per task over every rollout, shape `(K,)`, NaN where nothing is known. Where prompts were passed
+        over it is what uniform draws would have shown.
+        """
         once = self.generated.select(self.generated.opens_bundle)
-        return self._means(once.task, once.success)
+        plain = self._means(once.task, once.success)
+        return plain if self.corrected is None else _instead(plain, self.corrected.accuracy)
+
+    @property
+    def groups_apart(self) -> tuple[IntVector, NDArray[np.float64]]:
+        """Bundles per task whose success is known, and the variance between their means, shapes `(K,)`."""
+        num_tasks = self.plan.desired.size
+        once = self.generated.select(self.generated.opens_bundle)
+        # Of no rollouts, as in a simulation, none is known.
+        once = once.select(np.flatnonzero(~np.isnan(once.success).all(axis=1)))
+        means = np.nanmean(once.success, axis=1)
+        counts = once.counts(num_tasks)
+        centre = np.bincount(once.task, means, minlength=num_tasks) / np.maximum(counts, 1)
+        squares = np.bincount(once.task, (means - centre[once.task]) ** 2, minlength=num_tasks)
+        return counts, np.divide(squares, counts - 1, out=np.full(num_tasks, np.nan), where=counts > 1)
 
     @property
     def reward(self) -> NDArray[np.float64]:
@@ -157,6 +190,8 @@ class BatchLoop:
             Rollouts per prompt (G).
         num_groups (`int`, *optional*):
             Groups per batch (B); by default as many as the sampler desires.
+        alarm ([`ForgettingAlarm`], *optional*):
+            Finds tasks that have forgotten, whose solved groups then do not shrink their share.
         doctor ([`StallDoctor`], *optional*):
             Takes away the share of tasks that yield nothing; `None` where nothing is filtered.
         solved_discount (`float`, *optional*, defaults to `0.0`):
@@ -175,6 +210,7 @@ class BatchLoop:
     prompts: PromptSource
     num_generations: int
     num_groups: int | None = None
+    alarm: ForgettingAlarm = field(default_factory=ForgettingAlarm)
     doctor: StallDoctor | None = None
     solved_discount: float = 0.0
     max_surplus_age: int = 0
@@ -228,14 +264,24 @@ class BatchLoop:
                 scored = int((~np.isnan(so_far.reward)).sum())
                 on_round(ledger, _tally(so_far.task, so_far.outcome, None, request.size), scored)
         batch = self._select(state, ledger, rounds, rng)
+        correcting = self.prompts if isinstance(self.prompts, CorrectingSource) else None
+        if correcting is not None:
+            batch = replace(batch, corrected=correcting.correct(batch.generated, draws))
+        forgetting = self.alarm.update(batch.accuracy, *batch.groups_apart, state.forgetting)
+        draws = self.prompts.observe(batch.generated, draws)
+        if correcting is not None:
+            draws = correcting.release(forgetting.regressed, draws)
         stalls = state.stalls if self.doctor is None else self.doctor.update(batch.outcomes, state.stalls)
         return batch, replace(  # type: ignore[type-var]
             state,
             generation=state.generation + 1,
             acceptance=acceptance,
-            unsolved=count_unsolved(state.unsolved, batch.outcomes),
+            unsolved=count_unsolved(
+                state.unsolved, batch.outcomes, None if batch.corrected is None else batch.corrected.solved
+            ),
             stalls=stalls,
-            draws=self.prompts.observe(batch.generated, draws),
+            draws=draws,
+            forgetting=forgetting,
             carried=batch.surplus,
             groups=state.groups.then(batch.group_ledger),
             tokens=state.tokens.then(batch.token_ledger),
@@ -252,6 +298,7 @@ class BatchLoop:
             unsolved=state.unsolved,
             acceptance=state.acceptance,
             held=held,
+            regressed=state.forgetting.regressed,
             stalls=state.stalls,
             doctor=self.doctor,
             discount=self.solved_discount,
@@ -338,6 +385,11 @@ def _sums(task: NDArray[np.int64], values: NDArray[Any] | None, num_tasks: int) 
     """Sum of `values` per task, or the number of entries, shape `(K,)`."""
     sums = np.bincount(task, weights=values, minlength=num_tasks)
     return sums if values is None else sums.astype(values.dtype)
+
+
+def _instead(plain: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`plain`, and `other` where that is known."""
+    return np.where(np.isnan(other), plain, other)
 
 
 def _tally(

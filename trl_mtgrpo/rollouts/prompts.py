@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..sampling import IndexStream
+from ..sampling import Corrected, IndexStream
 from .facts import GroupFacts
 
 
@@ -41,6 +41,19 @@ class PromptSource(Protocol):
 
     def observe(self, facts: GroupFacts, draws: Any) -> Any:
         """What is to be remembered after the groups of a step."""
+        ...
+
+
+@runtime_checkable
+class CorrectingSource(PromptSource, Protocol):
+    """A source that passes over prompts, and says what the task's statistics would be if it did not."""
+
+    def correct(self, facts: GroupFacts, draws: Any) -> Corrected | None:
+        """What uniform draws would have shown in the step whose groups are `facts`; `None` for the same."""
+        ...
+
+    def release(self, tasks: NDArray[np.bool_], draws: Any) -> Any:
+        """What is to be remembered so that of these tasks, shape `(K,)`, nothing is passed over."""
         ...
 
 

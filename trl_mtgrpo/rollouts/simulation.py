@@ -1,11 +1,20 @@
 """What a run will generate, train and waste, found by running the loop on arrays instead of a model."""
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..sampling import OUTCOMES, AcceptanceEstimate, RatioPreservingSampler, StallDoctor, StallState
+from ..sampling import (
+    OUTCOMES,
+    AcceptanceEstimate,
+    ForgettingAlarm,
+    ForgettingState,
+    RatioPreservingSampler,
+    StallDoctor,
+    StallState,
+)
 from ..sampling.accounting import RolloutLedger
 from .facts import GroupFacts, IntVector
 from .loop import BatchLoop, BatchSampler
@@ -97,13 +106,16 @@ class SimulatedState:
     groups: RolloutLedger
     tokens: RolloutLedger
     programs: ProgramMemory
-    draws: None = None
+    forgetting: ForgettingState
+    draws: Any = None
     generation: int = 0
     empty_steps: int = 0
 
     @classmethod
-    def start(cls, num_tasks: int) -> "SimulatedState":
+    def start(cls, num_tasks: int, draws: Any = None) -> "SimulatedState":
         return cls(
+            draws=draws,
+            forgetting=ForgettingAlarm().init(num_tasks),
             acceptance=AcceptanceEstimate.init(num_tasks),
             unsolved=AcceptanceEstimate.init(num_tasks),
             stalls=StallDoctor().init(num_tasks),

@@ -6,7 +6,9 @@ This package needs numpy and the standard library only.
 
 from .acceptance import AcceptanceEstimate
 from .filtering import OUTCOMES, advantage_is_zero, group_outcomes, has_mixed_correctness, has_reward_variance
+from .forgetting import ForgettingAlarm, ForgettingState
 from .ledger import BatchLedger
+from .prompt_memory import Corrected, PromptMemory, Seen
 from .ratio_preserving import RatioPreservingSampler
 from .requests import RequestGoal, apportion, size_requests
 from .shares import batch_shares, count_unsolved, shares_without_refill, unsolved_shares
@@ -18,9 +20,14 @@ __all__ = [
     "OUTCOMES",
     "AcceptanceEstimate",
     "BatchLedger",
+    "Corrected",
+    "ForgettingAlarm",
+    "ForgettingState",
     "IndexStream",
+    "PromptMemory",
     "RatioPreservingSampler",
     "RequestGoal",
+    "Seen",
     "StallDoctor",
     "StallState",
     "advantage_is_zero",

@@ -73,7 +73,9 @@ class AcceptanceEstimate:
         """Mean acceptance, shape `(K,)`, strictly between 0 and 1."""
         return self.alpha / (self.alpha + self.beta)
 
-    def update(self, generated: NDArray[np.int64], accepted: NDArray[np.int64]) -> "AcceptanceEstimate":
+    def update(
+        self, generated: NDArray[np.int64], accepted: NDArray[np.int64] | NDArray[np.float64]
+    ) -> "AcceptanceEstimate":
         """
         The estimate after a round.
 
@@ -85,13 +87,17 @@ class AcceptanceEstimate:
         """
         new = np.asarray(generated, dtype=np.float64)
         hits = np.asarray(accepted, dtype=np.float64)
-        keep = np.exp(-new / self.window) * self._agreement(new, hits)
+        keep = self.fade(new, hits)
         return AcceptanceEstimate(
             accepted=keep * self.accepted + hits,
             filtered=keep * self.filtered + (new - hits),
             window=self.window,
             surprise=self.surprise,
         )
+
+    def fade(self, new: NDArray[np.float64], hits: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Factor in (0, 1] on the old counts when `new` groups with `hits` accepted ones come, shape `(K,)`."""
+        return np.exp(-new / self.window) * self._agreement(new, hits)
 
     def _agreement(self, new: NDArray[np.float64], hits: NDArray[np.float64]) -> NDArray[np.float64]:
         """Factor in (0, 1] on the old counts that brings the gap to `surprise` standard deviations, shape `(K,)`."""

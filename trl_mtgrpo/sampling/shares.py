@@ -16,6 +16,7 @@ def batch_shares(
     unsolved: AcceptanceEstimate,
     acceptance: AcceptanceEstimate,
     held: NDArray[np.bool_] | None = None,
+    regressed: NDArray[np.bool_] | None = None,
     stalls: StallState | None = None,
     doctor: StallDoctor | None = None,
     discount: float = 1.0,
@@ -36,6 +37,9 @@ def batch_shares(
             Believed acceptance 1 - ρ.
         held (`numpy.ndarray` of `bool`, shape `(K,)`, *optional*):
             Tasks that the plateau guard holds. None when not given.
+        regressed (`numpy.ndarray` of `bool`, shape `(K,)`, *optional*):
+            Tasks that have forgotten, see [`ForgettingAlarm`]: their solved groups do not count against them. None
+            when not given.
         stalls ([`StallState`], *optional*):
             What is known of the tasks since their last accepted groups; needed with `doctor`.
         doctor ([`StallDoctor`], *optional*):
@@ -64,13 +68,16 @@ def batch_shares(
     if doctor is not None and stalls is None:
         raise ValueError("`stalls` must be given with `doctor`, got None. Pass the state that the doctor updates.")
     held = np.zeros(weights.size, dtype=np.bool_) if held is None else held
-    # A held task loses all that is filtered, in the second line, so that the first leaves its solved groups alone.
-    shares = unsolved_shares(weights, replace(unsolved, filtered=np.where(held, 0.0, unsolved.filtered)), discount)
+    # A held task loses all that is filtered, in the next line, so that this one leaves its solved groups alone.
+    exempt = held if regressed is None else held | regressed
+    shares = unsolved_shares(weights, replace(unsolved, filtered=np.where(exempt, 0.0, unsolved.filtered)), discount)
     shares = shares_without_refill(shares, held, acceptance)
     return shares if doctor is None or stalls is None else doctor.adjust(shares, stalls)
 
 
-def count_unsolved(unsolved: AcceptanceEstimate, outcomes: NDArray[np.int64]) -> AcceptanceEstimate:
+def count_unsolved(
+    unsolved: AcceptanceEstimate, outcomes: NDArray[np.int64], solved_share: NDArray[np.float64] | None = None
+) -> AcceptanceEstimate:
     """
     What is known of how much of each task is solved, after a step.
 
@@ -82,12 +89,18 @@ def count_unsolved(unsolved: AcceptanceEstimate, outcomes: NDArray[np.int64]) ->
             Decayed counts of groups that are unsolved (`accepted`) and solved (`filtered`).
         outcomes (`numpy.ndarray` of `int`, shape `(K, len(OUTCOMES))`):
             Groups generated in the step by outcome, in the order of `OUTCOMES`.
+        solved_share (`numpy.ndarray`, shape `(K,)`, *optional*):
+            Share of solved groups that uniform draws would have shown, where some prompts were passed over; NaN, and
+            by default, what was generated says it.
 
     Returns:
         [`AcceptanceEstimate`]
     """
     informative, solved, failed = (outcomes[:, OUTCOMES.index(o)] for o in ("informative", "solved", "failed"))
-    return unsolved.update(informative + failed + solved, informative + failed)
+    told, open_groups = informative + failed + solved, informative + failed
+    if solved_share is None or np.isnan(solved_share).all():
+        return unsolved.update(told, open_groups)
+    return unsolved.update(told, np.where(np.isnan(solved_share), open_groups, (1.0 - solved_share) * told))
 
 
 def unsolved_shares(

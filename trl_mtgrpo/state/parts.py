@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ..sampling import PromptMemory
 from ..weighting import FixedWeighting, TaskWeighting
 
 
@@ -25,6 +26,8 @@ class Draws:
     Args:
         cursors (`tuple[int, ...]`):
             Position in each task's index stream.
+        memory ([`PromptMemory`]):
+            What is known of single prompts.
         num_rows (`tuple[int, ...]`, *optional*, defaults to `()`):
             Training rows of each task, on which the order of its prompts rests. Unknown when empty.
         fingerprints (`tuple[str, ...]`, *optional*, defaults to `()`):
@@ -32,6 +35,7 @@ class Draws:
     """
 
     cursors: tuple[int, ...] = field(metadata={NEW_TASK: 0})
+    memory: PromptMemory
     num_rows: tuple[int, ...] = field(default=(), metadata={NEW_TASK: 0})
     fingerprints: tuple[str, ...] = field(default=(), metadata={NEW_TASK: ""})
 

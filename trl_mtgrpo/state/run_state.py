@@ -4,7 +4,14 @@ from dataclasses import dataclass, field
 
 from ..rollouts import GroupFacts
 from ..rollouts.programs import ProgramMemory
-from ..sampling import AcceptanceEstimate, StallDoctor, StallState
+from ..sampling import (
+    AcceptanceEstimate,
+    ForgettingAlarm,
+    ForgettingState,
+    PromptMemory,
+    StallDoctor,
+    StallState,
+)
 from ..sampling.accounting import RolloutLedger
 from ..weighting import GuardState, PlateauGuard, TaskWeighting, WeightingState
 from ..weighting.signals import RewardAverage
@@ -36,8 +43,10 @@ class MultiTaskState:
             How many of a task's groups are not solved by every rollout, in the same form.
         stalls ([`StallState`]):
             Tasks from which nothing has been accepted for a while.
+        forgetting ([`ForgettingState`]):
+            Accuracy of the tasks at their best and now.
         draws ([`Draws`]):
-            Position in each task's prompts, and which prompts those are.
+            Position in each task's prompts, which prompts those are, and what is known of each.
         groups ([`RolloutLedger`]):
             Totals of the run in groups.
         tokens ([`RolloutLedger`]):
@@ -61,6 +70,7 @@ class MultiTaskState:
     acceptance: AcceptanceEstimate
     unsolved: AcceptanceEstimate
     stalls: StallState
+    forgetting: ForgettingState
     draws: Draws
     groups: RolloutLedger
     tokens: RolloutLedger
@@ -106,7 +116,8 @@ def start_state(
         acceptance=AcceptanceEstimate.init(num_tasks),
         unsolved=AcceptanceEstimate.init(num_tasks),
         stalls=StallDoctor().init(num_tasks),
-        draws=Draws((0,) * num_tasks, num_rows, fingerprints),
+        forgetting=ForgettingAlarm().init(num_tasks),
+        draws=Draws((0,) * num_tasks, PromptMemory.start(num_tasks), num_rows, fingerprints),
         groups=RolloutLedger.empty(num_tasks),
         tokens=RolloutLedger.empty(num_tasks),
         carried=GroupFacts.empty(),

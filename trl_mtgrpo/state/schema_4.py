@@ -5,6 +5,7 @@ from typing import Any
 
 from ..rollouts import GroupFacts
 from ..rollouts.programs import ProgramMemory
+from ..sampling import ForgettingAlarm, PromptMemory
 from ..sampling.stalls import USUAL_AT_FIRST
 from .codec import to_json
 
@@ -41,7 +42,13 @@ def from_schema_4(old: dict[str, Any]) -> tuple[dict[str, Any], str]:
             "outcomes": [[*row, 0, 0] for row in old["stalls"]["outcomes"]],
             "usual": [USUAL_AT_FIRST] * len(names),
         },
-        "draws": {"cursors": old["cursors"], "num_rows": old["num_rows"], "fingerprints": []},
+        "forgetting": to_json(ForgettingAlarm().init(len(names))),
+        "draws": {
+            "cursors": old["cursors"],
+            "memory": to_json(PromptMemory.start(len(names))),
+            "num_rows": old["num_rows"],
+            "fingerprints": [],
+        },
         "groups": _expire(old["groups"], expired),
         "tokens": _expire(old["tokens"], tokens),
         "carried": to_json(GroupFacts.empty()),

@@ -35,7 +35,11 @@ def change_tasks(state: MultiTaskState, start: MultiTaskState) -> tuple[MultiTas
     changed = replace(
         moved,
         task_names=names,
-        draws=replace(start.draws, cursors=moved.draws.cursors),
+        draws=replace(
+            start.draws,
+            cursors=moved.draws.cursors,
+            memory=moved.draws.memory.forget(np.isin(names, list(changed_rows(state, start)))),
+        ),
         functions=start.functions,
         empty_steps=0 if others or changed_rows(state, start) else state.empty_steps,
     )
