@@ -106,7 +106,7 @@ def test_tokens_of_tools_stay_out_of_the_loss_beside_rows_that_are_masked() -> N
 def test_fields_of_the_host_come_back_under_its_names() -> None:
     _, answer = replayed([[0, 1, 2]], store(3, host=lambda i: {"images": [f"image{i}"]}))
     assert answer["images"] == [["image0"], ["image1"], ["image2"]]
-    assert answer["tool_images"] is None
+    assert answer["tool_images"] == []
 
 
 def test_rows_outside_the_loss_are_known_before_anything_is_fetched() -> None:

@@ -93,11 +93,10 @@ def check_images(mixture: TaskMixture, args: GRPOConfig) -> None:
                 f"`train_dataset` of task '{task.name}' must have lists of messages as prompts beside images, got "
                 "text. Write `[{'role': 'user', 'content': '...'}]` without a chat template applied, in all tasks."
             )
-        programs = [other.name for other in mixture.tasks if other.program is not None]
-        if programs:
+        if task.program is not None:
             raise ValueError(
-                f"`program` must be left out beside tasks with images, got programs in {programs} and images in "
-                f"'{task.name}'. Both in one run is not possible: remove the columns with `dataset.remove_columns`."
+                f"`program` of task '{task.name}' must be left out for rows with images, got both. Its calls are "
+                "text: remove the columns with `dataset.remove_columns`."
             )
     if mixture.images.any and not args.use_vllm and not args.ds3_gather_for_generation:
         raise ValueError(

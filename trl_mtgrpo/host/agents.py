@@ -1,7 +1,7 @@
 """The environments of a run: that they can be reset, what was done in them, and that they are closed."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from ..tasks import TaskMixture
@@ -64,6 +64,11 @@ class Agents:
         """Closes every environment; a later run makes new ones."""
         pools: Sequence[Any] = list(self.trainer._environment_pool.values())
         self.environments.close([instance for pool in pools for instance in pool])
+
+
+def resting(mixture: TaskMixture) -> AbstractContextManager[None]:
+    """While it lasts no environment is made or reset: what is prepared was played before."""
+    return nullcontext() if mixture.environments is None else mixture.environments.closed()
 
 
 def _activity(completion: Any, instance: Any) -> tuple[int, ...]:

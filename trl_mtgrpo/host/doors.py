@@ -128,9 +128,10 @@ def write_generation(rows: Sequence[dict[str, Any]]) -> tuple[Any, ...]:
     """The tuple that the host would have generated for rows of named fields; `None` for what no row has."""
     columns = {name: [row.get(name) for row in rows] for name in GENERATION_FIELDS}
     columns["extra_fields"] = [None] * len(rows)
-    # The host looks into each of these where it knows of tools.
-    columns["tool_images"] = [value or [] for value in columns["tool_images"]]
+    # The host looks into each of these where it knows of tools, and has none at all where it does not.
+    seen = columns["tool_images"]
+    columns["tool_images"] = [] if all(value is None for value in seen) else [value or [] for value in seen]
     return tuple(
-        None if all(value is None for value in column) else column
+        None if column and all(value is None for value in column) else column
         for column in (columns[name] for name in GENERATION_FIELDS)
     )

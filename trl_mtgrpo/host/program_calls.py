@@ -14,6 +14,12 @@ from .agents import Agents
 from .turns import Turns
 
 
+_TEXT = Refusal(
+    "must send messages in a run in which tasks have images, got text. Write `[{'role': 'user', 'content': text}]`.",
+    is_bug=True,
+)
+
+
 class CallGeneration:
     """
     Generates the calls of a wave. Ranks with fewer of them than others add rows that nobody reads, so that every rank
@@ -28,10 +34,12 @@ class CallGeneration:
             Bounds how long an answer may be.
         agents ([`Agents`], *optional*):
             Says to the host which tools a prompt is shown with, where any task has some: none.
+        messages_only (`bool`, *optional*, defaults to `False`):
+            Whether calls must be messages, which is all that the host can lay out beside images.
     """
 
-    def __init__(self, trainer: Any, turns: Turns, agents: Agents | None = None) -> None:
-        self.trainer, self.turns, self.agents = trainer, turns, agents
+    def __init__(self, trainer: Any, turns: Turns, agents: Agents | None = None, messages_only: bool = False) -> None:
+        self.trainer, self.turns, self.agents, self.messages_only = trainer, turns, agents, messages_only
         self.host: GRPOTrainer | None = None
         self._fields: dict[str, Any] = {}
 
@@ -57,6 +65,8 @@ class CallGeneration:
                 for i, tokens in zip(index, ids, strict=True):
                     found[i] = tokens
         self._fields = fields if not all(kinds) else {}
+        if self.messages_only:
+            found = [_TEXT if isinstance(call.prompt, str) else ids for call, ids in zip(calls, found, strict=True)]
         limit = self._limit()
         for i, tokens in enumerate(found):
             longest = self.turns.limits[calls[i].task_id]

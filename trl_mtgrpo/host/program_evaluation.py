@@ -29,14 +29,22 @@ class ProgramDoor(Live):
             This rank's rollouts.
         fields (`list[dict[str, Any]]`):
             The host's fields of the row that stands for each: of a program its last call.
+        host_rows (`list[dict[str, Any]]`):
+            The host's copies of these rows.
         listener ([`Door`]):
             Who hears of the rewards, where it is an evaluation.
     """
 
     def __init__(
-        self, programs: HostPrograms, rollouts: list[Seen], fields: Sequence[dict[str, Any]], listener: Door
+        self,
+        programs: HostPrograms,
+        rollouts: list[Seen],
+        fields: Sequence[dict[str, Any]],
+        host_rows: list[dict[str, Any]],
+        listener: Door,
     ) -> None:
         self.programs, self.rollouts, self.fields, self.listener = programs, rollouts, fields, listener
+        self.host_rows = host_rows
 
     def generate(self, host: GRPOTrainer, prompts: list[Any]) -> tuple[Any, ...]:
         fields = self.fields
@@ -95,15 +103,19 @@ def evaluate_rows(
     traced, traces = programs.roll([rows[i] for i in mine])
     first = programs.ranks.index * len(rows)
     table = programs.table(traced, traces, positions=[first + i for i in mine])
+    asked = list(rows)
     for i, row, trace in zip(mine, traced, traces, strict=True):
         seen[i], fields[i] = seen_program(row, trace), _last_call(programs, trace)
+        if trace.calls:
+            asked[i] = row._replace(columns={**row.columns, "prompt": trace.calls[-1].prompt})
 
     ids = programs.ranks.gather([row.task_id for row in rows])
     programs.counts.calls(ids[table.columns[:, 0]], table.columns)
     of_others = _lengths(programs, [fields.get(i) if not has_program[i] else None for i in range(len(rows))])
     programs.calls.record(*np.concatenate([table.columns[:, [7, 3, 8]], of_others]).T)
     order = range(len(rows))
-    return ProgramDoor(programs, [seen[i] for i in order], [fields[i] for i in order], listener)
+    host_rows = programs.mixture.host_rows(asked)
+    return ProgramDoor(programs, [seen[i] for i in order], [fields[i] for i in order], host_rows, listener)
 
 
 def _generated(
@@ -127,7 +139,7 @@ def _generated(
         )
         metrics["tools/failure_frequency"] += recorded["tools/failure_frequency"]
     own = slice(len(rows))
-    return Generation(made.prompts[own], made.rows[own], made.extra[own])
+    return Generation(mixture.images.prompts(rows, made.prompts[own]), made.rows[own], made.extra[own])
 
 
 @contextmanager

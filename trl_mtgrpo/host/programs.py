@@ -93,7 +93,7 @@ class HostPrograms:
             top_k=self.trainer.top_k,
         )
         self.rewards = ProgramRewards(self.trainer, self.mixture, self.tasks, self.ranks, self.scorer, self.columns)
-        self.calls = CallGeneration(self.trainer, self.turns, self.agents)
+        self.calls = CallGeneration(self.trainer, self.turns, self.agents, self.mixture.images.any)
         self.waves = Waves(
             self.calls.prepare, self.calls.generate, self._agree, max_calls=self.max_calls, timeout=self.timeout
         )

@@ -4,7 +4,7 @@ optimizer step) -> measure -> update.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from ..rollouts import BatchLoop, CollectedBatch, RolloutSource, RowStore
 from ..state.run_state import MultiTaskState
 from ..tasks import TaskMixture
 from ..tasks.rows import KEY, TaskRow
-from .agents import Agents
+from .agents import Agents, resting
 from .behaviour import current_logps, keep_surplus
 from .collecting import HostRollouts, Scorer
 from .contract import check_loss_inputs
@@ -184,7 +184,7 @@ class MixtureRun(PlainRun):
             self.sight,
         )
         self.state = replace(state, carried=surplus)
-        with self.columns.of(chosen.rows), self._answering(chosen.door), self._resting():
+        with self.columns.of(chosen.rows), self._answering(chosen.door), resting(self.mixture):
             inputs = host._generate_and_score_completions(chosen.host_rows)
         check_loss_inputs(inputs, len(chosen.rows))
         add_behaviour_policy(inputs, [row.behaviour for row in chosen.rows], self.clip)
@@ -193,18 +193,12 @@ class MixtureRun(PlainRun):
 
     def _prepare_evaluation(self, host: GRPOTrainer, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         rows = [row[KEY] if isinstance(row.get(KEY), TaskRow) else self.mixture.evaluation_row(row) for row in inputs]
-        host_rows = self.mixture.host_rows(rows)
         if self.programs is not None:
             door = evaluate_rows(self.programs, host, rows, self.rollouts.generate, self._door)
-            with self.columns.of_evaluation(rows), self._answering(door), self._resting():
-                return host._generate_and_score_completions(host_rows)
+            with self.columns.of_evaluation(rows), self._answering(door), resting(self.mixture):
+                return host._generate_and_score_completions(door.host_rows)
         with self.columns.of_evaluation(rows), self.turns.of([row.task_id for row in rows]):
-            return host._generate_and_score_completions(host_rows)
-
-    def _resting(self) -> AbstractContextManager[None]:
-        """While it lasts no environment is made or reset: what is prepared was played before."""
-        environments = self.mixture.environments
-        return nullcontext() if environments is None else environments.closed()
+            return host._generate_and_score_completions(self.mixture.host_rows(rows))
 
     @contextmanager
     def _answering(self, door: Door) -> Iterator[None]:
