@@ -94,7 +94,7 @@ def recorded(trainer: MultiTaskGRPOTrainer) -> Record:
     names = ("selections", "fillers", "weights", "calls", "losses", "changes")
     record: Record = {name: [] for name in names}
     run, compute = trainer._run, trainer._compute_loss
-    prepare, measure, produce = run._prepare_loss, run._measured, run.rollouts._generate
+    prepare, measure, produce = run._prepare_loss, run._measured, run.rollouts.generate
 
     def prepared(host: Any, batch: Any, state: Any) -> dict[str, Any]:
         groups = batch.groups
@@ -124,7 +124,7 @@ def recorded(trainer: MultiTaskGRPOTrainer) -> Record:
         record["calls"].append(len(rows))
         return produce(rows)
 
-    run._prepare_loss, run._measured, run.rollouts._generate = prepared, measured, generated
+    run._prepare_loss, run._measured, run.rollouts.generate = prepared, measured, generated
     trainer._compute_loss = computed
     return record
 

@@ -40,6 +40,7 @@ def trainer(mode: str = "colocate") -> Any:
         use_vllm=True,
         vllm_mode=mode,
         max_completion_length=40,
+        processing_class=SimpleNamespace(),
         vllm_generation=SimpleNamespace(max_completion_length=40),
     )
 

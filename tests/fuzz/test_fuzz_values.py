@@ -159,7 +159,8 @@ def test_rollouts_taken_apart_go_together_again_in_any_order(data: Any, num_rows
         "logprobs": data.draw(st.sampled_from([None, [[-0.5] * len(row) for row in ids]])),
         "extra_fields": data.draw(st.sampled_from([None, {}, {"x": list(range(num_rows)), "same": "value"}])),
         "images": optional(st.just([b"image"])),
-        "tool_images": None,
+        # As the host gives it: nothing without tools, a list per row with them.
+        "tool_images": data.draw(st.sampled_from([[], [[] for _ in ids]])),
     }
     assert tuple(columns) == GENERATION_FIELDS
     prompts = [str(i) for i in range(num_rows)]
@@ -174,7 +175,7 @@ def test_rollouts_taken_apart_go_together_again_in_any_order(data: Any, num_rows
     output = dict(zip(GENERATION_FIELDS, write_generation([generation.rows[i] for i in order]), strict=True))
     assert output.pop("extra_fields") is None
     for name, column in output.items():
-        assert column == (None if columns[name] is None else [columns[name][i] for i in order])
+        assert column == (columns[name] and [columns[name][i] for i in order])
 
 
 PLAIN = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), TEXT)
