@@ -30,7 +30,7 @@ SETTINGS: dict[str, Any] = {
     "num_generations": 8,
     "max_completion_length": 96,
     "max_tool_calling_iterations": 5,
-    "learning_rate": 3e-4,
+    "learning_rate": 6e-4,
     "lr_scheduler_type": "constant",
     "max_steps": 80,
     "eval_on_start": True,

@@ -70,7 +70,7 @@ def split(values: list[Any], seed: int = 0, held_out: int = 30) -> tuple[list[An
 
 
 def sums() -> tuple[list[Any], list[Any]]:
-    return split([(a, b) for a in range(1, 20) for b in range(1, 10)])
+    return split([(a, b) for a in range(10, 90) for b in range(1, 10)])
 
 
 def keys() -> tuple[list[Any], list[Any]]:

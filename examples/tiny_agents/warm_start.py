@@ -47,7 +47,7 @@ def build_model(seed: int) -> LlamaForCausalLM:
 def sum_dialogue(rng: np.random.Generator, noise: float) -> list[Piece]:
     pairs, _ = sums()
     a, b = pairs[rng.integers(len(pairs))]
-    said = rng.integers(2, 29) if rng.random() < noise else a + b
+    said = rng.integers(11, 99) if rng.random() < noise else a + b
     return [(f"<user>{a}+{b}=<model>", False), (f"{said}</s>", True)]
 
 
