@@ -76,10 +76,9 @@ def stored(name: str, seed: int) -> dict[str, Any]:
 def run(name: str, seed: int, folder: Path) -> dict[str, Any]:
     """Runs one command to its end and keeps what it measured."""
     output = folder / f"{name}-seed{seed}"
-    if name == "environments-grpo":
-        shutil.copytree(
-            folder / f"environments-seed{seed}" / "warm_starts", output / "warm_starts", dirs_exist_ok=True
-        )
+    warm_starts = folder / f"environments-seed{seed}" / "warm_starts"
+    if name == "environments-grpo" and warm_starts.exists():  # else it makes the same one: the seed is all it depends on
+        shutil.copytree(warm_starts, output / "warm_starts", dirs_exist_ok=True)
     command = command_of(name, seed, output)
     output.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONPATH": str(ROOT)}

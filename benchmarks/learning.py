@@ -79,8 +79,16 @@ ARMS: dict[str, dict[str, Any]] = {
     # Two optimizer steps on each batch, so that the two ways of updating the weights differ.
     "mt_grpo_per_batch-b24": {"method": "mt_grpo", **TWO_STEPS},
     "mt_grpo_per_minibatch-b24": {"method": "mt_grpo", **TWO_STEPS, "task_weight_update": "minibatch"},
+    # The defaults of version 0.2, whose steps have a price; the arms above ran with 0.1.
+    "mt_grpo_v2-b12": {"method": "mt_grpo"},
+    "mt_grpo_v2_measure_1-b12": {"method": "mt_grpo", "improvement_groups": 1},
 }
+# Set "price", planned before its runs. `three`, seeds 0 to 4, and `eight`, seeds 0 and 1, 160 and 240 thousand tokens:
+# the defaults of 0.2 against those of 0.1 (`mt_grpo-b12`, stored), paired by seed, worst task and average at equal
+# tokens. `three`: one measured group per task against all, both with 0.2; it becomes the default if the 90 % interval
+# of the worst task lies within 2 points, and else stays what `improvement_groups` is for.
 SETS = {
+    "price": ("mt_grpo_v2-b12", "mt_grpo_v2_measure_1-b12"),
     "average": (
         "mt_grpo_floor-b24",
         "mt_grpo_floor_15-b24",
