@@ -9,9 +9,9 @@ Fixed before the first run:
 - Seeds 0, 1 and 2, each example with its own settings and nothing else. The order is `ORDER`.
 - `examples/train_environments.py`: 80 steps; every seed has its own warm start. Asked: the worst of the three tasks at
   least 0.6 on the held-out prompts in the last evaluation, on each seed.
-- The example was changed after its first three runs, in which held-out sums ended at .28, .25 and .33 and trained ones at
-  .81: 720 sums in place of 171, and twice the learning rate, both chosen on seed 7, which is in no table. The runs are
-  those of the changed example.
+- The example was changed after its first three runs, in which held-out sums ended at .28, .25 and .33 and trained ones
+  at .81: 720 sums in place of 171, and twice the learning rate, both chosen on seed 7, which is in no table. The runs
+  are those of the changed example.
 - GRPO beside it: the same command with `--method grpo` from the same warm start, for as many steps as the completions
   that the other run of the seed generated are worth, rounded up to the next evaluation (every 20 steps). Both are
   compared where the shorter of the two has its last generated token, by linear interpolation between evaluations.
@@ -77,7 +77,8 @@ def run(name: str, seed: int, folder: Path) -> dict[str, Any]:
     """Runs one command to its end and keeps what it measured."""
     output = folder / f"{name}-seed{seed}"
     warm_starts = folder / f"environments-seed{seed}" / "warm_starts"
-    if name == "environments-grpo" and warm_starts.exists():  # else it makes the same one: the seed is all it depends on
+    # Where it is gone the same one is made again: the seed is all that it depends on.
+    if name == "environments-grpo" and warm_starts.exists():
         shutil.copytree(warm_starts, output / "warm_starts", dirs_exist_ok=True)
     command = command_of(name, seed, output)
     output.mkdir(parents=True, exist_ok=True)
