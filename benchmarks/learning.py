@@ -130,6 +130,8 @@ KEPT = (
     "target_share",
     "batch_share",
     "accuracy",
+    "improvement_raw",
+    "clipped_ratio",
     "filtered_ratio",
     "held",
     "rounds",

@@ -109,3 +109,41 @@ def test_server_mode_asks_for_each_group_once(tmp_path: Path) -> None:
         assert syncs == min(batch["rounds"], 1)
     assert max(batch["sampling_difference"] for batch in found["batches"]) < 1e-6
     assert found["imbalance"] == [0] * 6
+
+
+def test_a_turn_is_one_call_and_weights_are_sent_once_per_step(
+    colocated: Callable[[str], dict[str, Any]],
+) -> None:
+    found = colocated("tools")
+    for step in range(6):
+        calls = [kind for kind, at, _ in found["calls"] if at == step]
+        assert calls.count("sync") == 1
+        assert calls[0] == "sync"
+        assert calls.count("generate") > 1
+    assert found["imbalance"] == [0] * 8
+
+
+def test_tools_answered_and_their_tokens_have_no_log_probability(colocated: Callable[[str], dict[str, Any]]) -> None:
+    found = colocated("tools")
+    assert sum(batch["not_written"] for batch in found["batches"]) > 0
+    assert all(batch["sampled_elsewhere"] == 0 for batch in found["batches"])
+
+
+@pytest.mark.parametrize("scenario", ["tools", "program"])
+def test_the_engine_and_the_model_agree_on_what_the_model_wrote(
+    scenario: str, colocated: Callable[[str], dict[str, Any]]
+) -> None:
+    batches = colocated(scenario)["batches"]
+    assert all(batch["written"] > 0 for batch in batches)
+    assert max(batch["difference"] for batch in batches) < 0.05
+
+
+def test_calls_of_a_ragged_program_have_ratios_near_one_and_filler_rows_exactly_one(
+    colocated: Callable[[str], dict[str, Any]],
+) -> None:
+    batches = colocated("program")["batches"]
+    assert sum(batch["fillers"] for batch in batches) > 0
+    for batch in batches:
+        low, high = batch["ratios"]
+        assert 0.8 < low <= high < 1.2
+        assert not batch["fillers"] or batch["filler_ratios"] == [1.0, 1.0]

@@ -10,8 +10,10 @@ from unittest import mock
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from tests.environments.world import common_tokens, four_tasks, tool_tokenizer
+from tests.programs.program_runs import has_lower, program_task, ragged
 from tests.tiny import three_tasks, tiny_config, tiny_tokenizer
-from trl_mtgrpo import MultiTaskGRPOTrainer
+from trl_mtgrpo import MultiTaskGRPOTrainer, Task
 
 
 # The changes to the tiny settings: 16 rows per generation batch, two updates each.
@@ -25,7 +27,48 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     },
     "uncorrected": {"vllm_importance_sampling_correction": False},
     "server": {"vllm_mode": "server"},
+    "tools": {"max_completion_length": 40, "max_tool_calling_iterations": 3, "vllm_max_model_length": 256},
+    "program": {"max_steps": 3, "vllm_importance_sampling_mode": "token_truncate"},
 }
+
+
+def tasks_of(scenario: str) -> list[Task]:
+    if scenario == "tools":
+        return four_tasks()
+    if scenario == "program":
+        return [*three_tasks()[:1], program_task(ragged, has_lower, success_threshold=1.0)]
+    return three_tasks()
+
+
+def observed(trainer: MultiTaskGRPOTrainer) -> list[dict[str, Any]]:
+    """How far the engine's log-probabilities are from the model's, by who wrote a token, and the ratios of rows."""
+    batches: list[dict[str, Any]] = []
+    prepare = trainer._run._prepare_loss
+
+    def prepared(host: Any, batch: Any, state: Any) -> dict[str, Any]:
+        inputs = prepare(host, batch, state)
+        mask = inputs["completion_mask"].bool()
+        own = mask & inputs["tool_mask"].bool() if "tool_mask" in inputs else mask
+        sampled, ratio = inputs["sampling_per_token_logps"], inputs["importance_sampling_ratio"].expand(mask.shape)
+        real = own.any(dim=1)
+        fresh = torch.tensor(batch.groups.generation == trainer.multi_task_state.generation - 1)
+        fresh = fresh.repeat_interleave(trainer.num_generations)[:, None]
+        batches.append(
+            {
+                "step": trainer.state.global_step,
+                "written": int(own.sum()),
+                "not_written": int((mask & ~own).sum()),
+                "difference": _largest((inputs["old_per_token_logps"] - sampled)[own & fresh]),
+                "sampled_elsewhere": _largest(sampled[mask & ~own]),
+                "ratios": [float(value) for value in (ratio[own].min(), ratio[own].max())],
+                "fillers": int((~real).sum()),
+                "filler_ratios": [_smallest(ratio[~real]), _largest(ratio[~real])],
+            }
+        )
+        return inputs
+
+    trainer._run._prepare_loss = prepared
+    return batches
 
 
 def recorded(trainer: MultiTaskGRPOTrainer) -> list[dict[str, Any]]:
@@ -62,23 +105,38 @@ def recorded(trainer: MultiTaskGRPOTrainer) -> list[dict[str, Any]]:
     return batches
 
 
-def _wide_model() -> Qwen2ForCausalLM:
+def _wide_model(vocab_size: int = 98) -> Qwen2ForCausalLM:
     """As small as vLLM's CPU attention takes it: heads of 32."""
     torch.manual_seed(0)
     return Qwen2ForCausalLM(
         Qwen2Config(
-            vocab_size=98,
+            vocab_size=vocab_size,
             hidden_size=64,
             intermediate_size=128,
             num_hidden_layers=2,
             num_attention_heads=2,
             num_key_value_heads=2,
-            max_position_embeddings=128,
+            max_position_embeddings=256,
             pad_token_id=0,
             bos_token_id=1,
             eos_token_id=1,
         )
     )
+
+
+def _calling_model(vocab_size: int) -> Qwen2ForCausalLM:
+    """Writes ends, digits and calls mostly: a constant part of the hidden state is a bias of the output."""
+    model = _wide_model(vocab_size)
+    with torch.no_grad():
+        model.model.embed_tokens.weight[:, 0] = 1.0
+        head = model.lm_head.weight
+        head[:, 0] = -0.5
+        head[common_tokens(), 0] = 0.5
+    return model
+
+
+def _smallest(values: torch.Tensor) -> float | None:
+    return float(values.min()) if values.numel() else None
 
 
 def _largest(values: torch.Tensor) -> float:
@@ -87,8 +145,9 @@ def _largest(values: torch.Tensor) -> float:
 
 def run(scenario: str, folder: Path, base_url: str | None) -> dict[str, Any]:
     model = folder / "model"
-    _wide_model().save_pretrained(model)
-    tokenizer = tiny_tokenizer()
+    calls_tools = scenario == "tools"
+    tokenizer = tool_tokenizer() if calls_tools else tiny_tokenizer()
+    (_calling_model(len(tokenizer)) if calls_tools else _wide_model()).save_pretrained(model)
     tokenizer.save_pretrained(model)
     settings = {
         "per_device_train_batch_size": 8,
@@ -102,11 +161,12 @@ def run(scenario: str, folder: Path, base_url: str | None) -> dict[str, Any]:
     }
     trainer = MultiTaskGRPOTrainer(
         model=str(model),
-        tasks=three_tasks(),
+        tasks=tasks_of(scenario),
         args=tiny_config(folder, **(settings | SCENARIOS[scenario])),
         processing_class=tokenizer,
     )
-    batches, calls = recorded(trainer), list[tuple[str, int, int]]()
+    batches = observed(trainer) if scenario in ("tools", "program") else recorded(trainer)
+    calls = list[tuple[str, int, int]]()
     generation = trainer.vllm_generation
     sync, generate = generation.sync_weights, generation.generate
 
