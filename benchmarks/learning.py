@@ -84,9 +84,11 @@ ARMS: dict[str, dict[str, Any]] = {
     "mt_grpo_v2_measure_1-b12": {"method": "mt_grpo", "improvement_groups": 1},
 }
 # Set "price", planned before its runs. `three`, seeds 0 to 4, and `eight`, seeds 0 and 1, 160 and 240 thousand tokens:
-# the defaults of 0.2 against those of 0.1 (`mt_grpo-b12`, stored), paired by seed, worst task and average at equal
-# tokens. `three`: one measured group per task against all, both with 0.2; it becomes the default if the 90 % interval
-# of the worst task lies within 2 points, and else stays what `improvement_groups` is for.
+# the defaults of 0.2 against those of 0.1 (`mt_grpo_v1-b12`), paired by seed, worst task and average at equal tokens.
+# Warm starts differ between machines in their last bits and so in the end, so the seeds 0 and 1 of 0.1 are run again
+# beside them, from the same warm starts: its last commit, ec678ed, with `--one WORLD mt_grpo-b12 SEED`. `three`: one
+# measured group per task against all, both with 0.2; it becomes the default if the 90 % interval of the worst task
+# lies within 2 points, and else stays what `improvement_groups` is for.
 SETS = {
     "price": ("mt_grpo_v2-b12", "mt_grpo_v2_measure_1-b12"),
     "average": (
