@@ -7,6 +7,10 @@ the final grid only; the first module learns without any reward of its own.
 needs no GPU, no network and no argument: it warm-starts a tiny model on both prompts with many wrong labels, and then
 trains it for 150 steps, which takes about ten minutes on two CPU cores. `--trainable_modules apply` trains the second
 module alone, `--group_baseline rollouts` compares with all rollouts of a prompt.
+
+`--self_check` trains a program whose rollouts make differently many calls: it tries its rule on a solved grid first
+and, where the result is wrong, names another one. `--drop_incomplete` leaves out groups of calls that not every
+rollout made, for comparison.
 """
 
 import argparse
@@ -53,6 +57,22 @@ def solve(example: dict[str, str], call: Any) -> str:
     return call("apply", f"P{rule}{example['test']}=")
 
 
+def solve_with_check(example: dict[str, str], call: Any) -> str:
+    """The same with a try on the first solved grid, after which the rule may be named once more."""
+    grid, result = example["prompt"].split(";")[0].split(">")
+    rule = call("name", f"R{example['prompt']}=")
+    if rule in RULES and call("check", f"P{rule}{grid}=") != result:
+        rule = call("rename", f"W{rule}{example['prompt']}=")
+    if rule not in RULES:
+        raise FormatFailure(f"no rule is called {rule!r}")
+    return call("apply", f"P{rule}{example['test']}=")
+
+
+def is_complete(rewards: np.ndarray) -> np.ndarray:
+    """Groups of calls that every rollout made; the others have places without a reward."""
+    return ~np.isnan(rewards).any(axis=1)
+
+
 def reward(
     outputs: list[Any], traces: list[Any], answer: list[str], rule: list[str], log_metric: Any, **kwargs: Any
 ) -> list[float]:
@@ -62,8 +82,8 @@ def reward(
     return [float(output == right) for output, right in zip(outputs, answer, strict=True)]
 
 
-def warm_rows(rng: np.random.Generator) -> Iterator[tuple[str, str]]:
-    """Both prompts with their answers; half of the rules and 30 % of the grids are wrong."""
+def warm_rows(rng: np.random.Generator, renames: bool) -> Iterator[tuple[str, str]]:
+    """The prompts with their answers; half of the rules and 30 % of the grids are wrong."""
     while True:
         made = item(rng)
         wrong_rule = rng.random() < 0.5
@@ -71,12 +91,16 @@ def warm_rows(rng: np.random.Generator) -> Iterator[tuple[str, str]]:
         wrong_grid = rng.random() < 0.3
         grid = RULES[str(rng.choice(list(RULES)))](made["test"]) if wrong_grid else made["answer"]
         yield f"P{made['rule']}{made['test']}=", grid
+        if renames:
+            tried = str(rng.choice([rule for rule in RULES if rule != made["rule"]]))
+            named = str(rng.choice([rule for rule in RULES if rule != tried])) if rng.random() < 0.5 else made["rule"]
+            yield f"W{tried}{made['prompt']}=", named
 
 
-def warm_start(seed: int, batches: int = 600, size: int = 64) -> Any:
-    """A tiny model that knows both prompts and answers them badly."""
+def warm_start(seed: int, renames: bool = False, batches: int = 600, size: int = 64) -> Any:
+    """A tiny model that knows the prompts and answers them badly."""
     model, tokenizer, rng = build_model(seed), build_tokenizer(), np.random.default_rng(seed)
-    rows = warm_rows(rng)
+    rows = warm_rows(rng, renames)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=2e-3, total_steps=batches, pct_start=0.05)
     for _ in range(batches):
@@ -103,11 +127,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--group_baseline", choices=["members", "rollouts"], default="members")
     parser.add_argument("--trainable_modules", nargs="*")
+    parser.add_argument("--self_check", action="store_true")
+    parser.add_argument("--drop_incomplete", action="store_true")
     given = parser.parse_args()
     rng = np.random.default_rng(1000 + given.seed)
     rows = Dataset.from_list([item(rng) for _ in range(4200)])
     trainer = MultiTaskGRPOTrainer(
-        model=warm_start(seed=0),
+        model=warm_start(seed=0, renames=given.self_check),
         tasks=[
             Task(
                 "arc",
@@ -115,7 +141,7 @@ def main() -> None:
                 reward,
                 eval_dataset=rows.select(range(200)),
                 success_threshold=1.0,
-                program=solve,
+                program=solve_with_check if given.self_check else solve,
                 trainable_modules=given.trainable_modules,
                 format_failure_reward=0.0,
             )
@@ -145,8 +171,10 @@ def main() -> None:
             gradient_checkpointing=False,
         ),
         processing_class=build_tokenizer(),
+        group_filter=is_complete if given.drop_incomplete else None,
     )
     trainer.train()
+    trainer.save_state()
     print("step  program  rule (never rewarded)")
     for line in trainer.state.log_history:
         if "eval_tasks/arc/accuracy" in line:

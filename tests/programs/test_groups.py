@@ -8,15 +8,17 @@ from hypothesis import strategies as st
 from trl_mtgrpo.rollouts.facts import NOWHERE, GroupFacts
 from trl_mtgrpo.rollouts.programs import (
     NO_ROLE,
+    BundleLimits,
     Bundles,
     Calls,
     ProgramMemory,
     balanced,
     judged,
+    matched,
     ragged_groups,
     rollout_part,
 )
-from trl_mtgrpo.sampling import OUTCOMES
+from trl_mtgrpo.sampling import OUTCOMES, BatchLedger
 
 
 def bundles(rewards: np.ndarray) -> Bundles:
@@ -128,21 +130,57 @@ def test_every_trained_call_is_in_exactly_one_group_and_every_bundle_has_one(
     assert facts.tokens.sum() == sum(range(len(made) + 1))
 
 
+def ledger_of(*desired: int, generated: int = 0) -> BatchLedger:
+    ledger = BatchLedger.start(np.array(desired) / sum(desired), np.array(desired))
+    return ledger.record([generated, *[0] * (len(desired) - 1)], [0] * len(desired)) if generated else ledger
+
+
 def test_the_estimate_of_groups_per_bundle_stays_exactly_one_for_single_calls() -> None:
-    memory = ProgramMemory.start(2)
+    memory, limits = ProgramMemory.start(2), BundleLimits(np.array([16, 16]), None)
     one = ragged_groups(calls([(0, 0, 0), (3, 0, 0)], REWARDS), bundles(REWARDS), 0).facts
     for _ in range(5):
         memory = memory.update(one)
-    assert memory.groups_per_bundle.tolist() == [1.0, 1.0]
-    assert memory.bundles(np.array([7, 3])).tolist() == [7, 3]
+    assert memory.groups_per_bundle[0] == 1.0
+    assert memory.bundles(np.array([7, 3]), ledger_of(7, 3), limits).tolist() == [7, 3]
 
 
-def test_bundles_are_asked_for_by_the_groups_that_they_bring() -> None:
-    memory = ProgramMemory.start(1)
-    for _ in range(30):
-        memory = memory.update(ragged_groups(calls(MADE, REWARDS), bundles(REWARDS), 0).facts)
+def test_the_first_bundles_say_how_many_groups_a_bundle_brings() -> None:
+    memory = ProgramMemory.start(1).update(ragged_groups(calls(MADE, REWARDS), bundles(REWARDS), 0).facts)
     assert memory.groups_per_bundle[0] == pytest.approx(2.0)
-    assert memory.bundles(np.array([7])).tolist() == [4]
+    assert memory.bundles(np.array([7]), ledger_of(7), BundleLimits(np.array([16]), None)).tolist() == [4]
+
+
+def test_of_an_unknown_program_no_more_bundles_are_asked_for_than_it_has_places() -> None:
+    memory, limits = ProgramMemory.start(2), BundleLimits(np.array([16, 1]), None)
+    assert memory.bundles(np.array([72, 72]), ledger_of(24, 24), limits).tolist() == [24, 72]
+
+
+@pytest.mark.parametrize("ceiling", [12, 48, 100, 384])
+def test_unknown_programs_stay_under_the_ceiling_even_if_all_their_calls_are_made(ceiling: int) -> None:
+    memory, most = ProgramMemory.start(2), np.array([8, 4])
+    asked = memory.bundles(np.array([36, 36]), ledger_of(12, 12), BundleLimits(most, ceiling))
+    assert (asked >= 1).all()
+    assert (asked * most).sum() <= max(ceiling, most.sum())
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(st.tuples(st.integers(0, 60), st.floats(1, 9)), min_size=1, max_size=4),
+    st.integers(1, 400),
+    st.integers(0, 300),
+)
+def test_bundles_of_known_programs_never_bring_more_than_a_step_may_still_generate(
+    tasks: list[tuple[int, float]], ceiling: int, generated: int
+) -> None:
+    asked, brings = np.array([n for n, _ in tasks]), np.array([y for _, y in tasks])
+    memory = ProgramMemory(brings, ((),) * len(tasks))
+    # The planner never asks for more groups than are left.
+    asked = np.minimum(asked, max(ceiling - generated, 0) // len(tasks))
+    ledger = ledger_of(*[8] * len(tasks), generated=generated)
+    found = memory.bundles(asked, ledger, BundleLimits(np.full(len(tasks), 16), ceiling))
+    first = np.minimum(asked, 1) if generated == 0 else np.zeros_like(asked)
+    assert (found >= first).all()
+    assert (found * brings).sum() <= max(ceiling - generated, 0) + (first * brings).sum() + 1e-6
 
 
 def test_modules_in_turn_are_as_many_groups_as_were_chosen_the_earliest_first() -> None:
@@ -153,6 +191,25 @@ def test_modules_in_turn_are_as_many_groups_as_were_chosen_the_earliest_first() 
     assert stock.role[chosen].tolist().count(0) == stock.role[chosen].tolist().count(1) == 2
     assert stock.bundle[chosen].tolist() == [0, 0, 1, 1]
     assert balanced(stock, np.array([4, 5]), np.array([False])).tolist() == [4, 5]
+
+
+def test_what_waits_of_balanced_modules_has_a_counterpart_of_every_other() -> None:
+    made = [(i, 0, n) for i in range(12) for n in range(3)] + [(i, 1, 0) for i in range(12)]
+    rewards = np.zeros((4, 3))
+    stock = ragged_groups(calls(made, rewards), bundles(rewards), 0).facts
+    left = np.ones(len(stock), dtype=bool)
+    left[np.flatnonzero(stock.role == 1)[0]] = False
+    kept = matched(stock, left, np.array([True])) & left
+    assert np.bincount(stock.role[kept]).tolist() == [3, 3]
+    assert matched(stock, left, np.array([False])).all()
+    assert matched(stock, left, None).all()
+
+
+def test_of_balanced_modules_only_groups_with_a_counterpart_count_as_what_a_bundle_brings() -> None:
+    made = [(i, 0, n) for i in range(12) for n in range(3)] + [(i, 1, 0) for i in range(12)]
+    facts = ragged_groups(calls(made, np.zeros((4, 3))), bundles(np.zeros((4, 3))), 0).facts
+    assert ProgramMemory.start(1).update(facts).groups_per_bundle.tolist() == [4.0]
+    assert ProgramMemory.start(1).update(facts, np.array([True])).groups_per_bundle.tolist() == [2.0]
 
 
 def test_a_given_reward_is_put_where_the_host_adds_it_up_to() -> None:

@@ -69,11 +69,11 @@ def test_the_table_names_the_module_of_programs_rows_only(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("group_baseline", ["members", "rollouts"])
 def test_a_resumed_run_with_carried_ragged_groups_is_the_same_run(group_baseline: str, tmp_path: Path) -> None:
-    options = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4, "group_baseline": group_baseline}
+    options = {"save_strategy": "steps", "save_steps": 1, "max_steps": 4, "group_baseline": group_baseline}
     whole = program_trainer(tmp_path / "whole", tasks(), **options)
     whole.train()
     resumed = program_trainer(tmp_path / "resumed", tasks(), **options)
-    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-2"))
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-1"))
     assert torch.equal(parameters_of(whole), parameters_of(resumed))
     first, second = whole.multi_task_state, resumed.multi_task_state
     assert first.programs.modules == second.programs.modules == ((), ("act", "plan"), ())
@@ -87,7 +87,7 @@ def test_a_resumed_run_with_carried_ragged_groups_is_the_same_run(group_baseline
 
 
 def test_groups_were_carried_in_the_resumed_run(tmp_path: Path) -> None:
-    trainer = program_trainer(tmp_path, tasks(), max_steps=2)
+    trainer = program_trainer(tmp_path, tasks(), max_steps=1)
     trainer.train()
     carried = trainer.multi_task_state.carried
     assert ((carried.task == 1) & (carried.members < 4)).any()
@@ -99,6 +99,22 @@ def test_tasks_without_a_program_draw_as_before_beside_one(tmp_path: Path) -> No
     estimate = trainer.multi_task_state.programs.groups_per_bundle
     assert estimate[0] == estimate[2] == 1.0
     assert estimate[1] > 1.0
+
+
+def test_the_first_step_of_a_program_makes_as_many_bundles_as_it_has_places(tmp_path: Path) -> None:
+    asked: list[int] = []
+    trainer = program_trainer(tmp_path, [program_task(ragged, has_lower, success_threshold=1.0)], max_steps=3)
+    produce = trainer._run.source.produce
+
+    def counted(prompts: Any, *rest: Any) -> Any:
+        asked.append(len(prompts.task))
+        return produce(prompts, *rest)
+
+    trainer._run.source.produce = counted
+    trainer.train()
+    assert asked[0] == 4
+    most = max(line.get("sampling/generated_groups", 0) for line in trainer.state.log_history)
+    assert most <= trainer._run.loop.sampler.group_limit
 
 
 def test_programs_are_evaluated_by_their_rollouts(tmp_path: Path) -> None:

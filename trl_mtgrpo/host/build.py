@@ -164,6 +164,7 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
             unknown_tokens=generations * trainer.max_completion_length,
             seed=args.seed,
             balances=programs.tasks.has_program if programs and settings.module_balance == "equal" else None,
+            bundle_limits=programs.limits(sampler if settings.filters_groups else None) if programs else None,
         ),
         rollouts=rollouts,
         programs=programs,

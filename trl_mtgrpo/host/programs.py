@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from trl import GRPOTrainer
 
-from ..rollouts import CollectedBatch
+from ..rollouts import BatchSampler, CollectedBatch
 from ..rollouts.facts import GroupFacts
 from ..rollouts.judging import Judge
-from ..rollouts.programs import Bundles, Calls, ProgramMemory, judged, ragged_groups
+from ..rollouts.programs import BundleLimits, Bundles, Calls, ProgramMemory, judged, ragged_groups
 from ..rollouts.prompts import Prompts
 from ..rollouts.store import Row, RowStore
 from ..rollouts.traces import Trace, example_text
@@ -99,6 +99,11 @@ class HostPrograms:
         )
         self.counts = ProgramCounts(self.mixture.names)
         self.modules = [[] for _ in self.mixture.names]
+
+    def limits(self, sampler: BatchSampler | None) -> BundleLimits:
+        """What bounds the bundles of a step; without a sampler that refills only what is asked for."""
+        most = np.where(self.tasks.has_program, self.max_calls, 1)
+        return BundleLimits(most, getattr(sampler, "group_limit", None))
 
     def begin(self, host: GRPOTrainer, generation: int, memory: ProgramMemory) -> None:
         """Before a batch."""

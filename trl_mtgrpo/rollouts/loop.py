@@ -1,8 +1,8 @@
 """
 One generation batch: open, plan, draw, produce, record until the planner is done, then select.
 
-The trainer and the simulator run this loop; they differ in who produces the groups. Every decision is made from facts
-that all ranks share, so that each rank makes the same calls with the same row counts.
+Trainer and simulator run this loop with other sources of groups. Every decision is made from facts that all ranks
+share, so that each rank makes the same calls with the same row counts.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ from ..sampling import (
 )
 from ..sampling.accounting import REASONS, RolloutLedger
 from .facts import GroupFacts, IntVector
-from .programs import ProgramMemory, balanced
+from .programs import BundleLimits, ProgramMemory, balanced, matched
 from .prompts import CorrectingSource, Prompts, PromptSource
 
 
@@ -146,7 +146,8 @@ class CollectedBatch:
         """
         once = self.generated.select(self.generated.opens_bundle)
         plain = self._means(once.task, once.success)
-        return plain if self.corrected is None else _instead(plain, self.corrected.accuracy)
+        better = plain if self.corrected is None else self.corrected.accuracy
+        return np.where(np.isnan(better), plain, better)
 
     @property
     def groups_apart(self) -> tuple[IntVector, NDArray[np.float64]]:
@@ -204,6 +205,8 @@ class BatchLoop:
             Seed shared by all ranks.
         balances (`numpy.ndarray` of `bool`, *optional*):
             Tasks whose modules train equally many groups each, shape `(K,)`.
+        bundle_limits ([`BundleLimits`], *optional*):
+            What bounds the bundles of a step, where some task is a program.
     """
 
     sampler: BatchSampler
@@ -217,6 +220,7 @@ class BatchLoop:
     unknown_tokens: float = float("nan")
     seed: int = 0
     balances: NDArray[np.bool_] | None = None
+    bundle_limits: BundleLimits | None = None
 
     def collect(
         self,
@@ -246,14 +250,15 @@ class BatchLoop:
         """
         rng = np.random.default_rng([self.seed, state.generation])
         ledger = self._open(state, weights, held, rng)
-        acceptance, draws, programs, rounds = state.acceptance, state.draws, state.programs, []
-        first_bundle = 0
+        acceptance, draws, programs, rounds, first_bundle = state.acceptance, state.draws, state.programs, [], 0
         while (request := self.sampler.plan(ledger, acceptance, rng)) is not None:
-            prompts, draws = self.prompts.draw(programs.bundles(request), draws)
+            if not (bundles := programs.bundles(request, ledger, self.bundle_limits)).any():
+                break
+            prompts, draws = self.prompts.draw(bundles, draws)
             found = source.produce(prompts, self.num_generations, rng)
             found = replace(found, bundle=found.bundle + first_bundle)
             first_bundle = int(found.bundle.max(initial=first_bundle - 1)) + 1
-            programs = programs.update(found)
+            programs = programs.update(found, self.balances)
             generated = found.counts(request.size)
             accepted = np.bincount(found.task[found.accepted], minlength=request.size)
             ledger = ledger.record(generated, accepted, tokens=found.token_counts(request.size))
@@ -326,12 +331,12 @@ class BatchLoop:
                 f"`sampler.select` must return at most {num_groups} positions, each once, got {chosen.tolist()}. "
                 "Leave the others out: they are carried or expire."
             )
-        if self.balances is not None:
-            chosen = balanced(stock, chosen, self.balances)
+        chosen = balanced(stock, chosen, self.balances)
         trained = stock.select(chosen)
         left = np.ones(len(stock), dtype=bool)
         left[chosen] = False
         young = left & (state.generation + 1 - stock.generation <= self.max_surplus_age)
+        young &= matched(stock, young, self.balances)
         surplus = stock.select(young)
         batch = _filled(trained, generated, num_groups - len(trained), rng)
         rejected = ~generated.accepted
@@ -385,11 +390,6 @@ def _sums(task: NDArray[np.int64], values: NDArray[Any] | None, num_tasks: int) 
     """Sum of `values` per task, or the number of entries, shape `(K,)`."""
     sums = np.bincount(task, weights=values, minlength=num_tasks)
     return sums if values is None else sums.astype(values.dtype)
-
-
-def _instead(plain: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
-    """`plain`, and `other` where that is known."""
-    return np.where(np.isnan(other), plain, other)
 
 
 def _tally(

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..sampling import OUTCOMES
+from ..sampling import OUTCOMES, BatchLedger
 from .facts import NOWHERE, GroupFacts, IntVector
 
 
@@ -23,6 +23,21 @@ _STEP = 0.5
 _SINGLETON, _UNSCORED = OUTCOMES.index("singleton"), OUTCOMES.index("unscored")
 
 
+class BundleLimits(NamedTuple):
+    """
+    What bounds the bundles of a step.
+
+    Args:
+        most_calls (`numpy.ndarray` of `int`, shape `(K,)`):
+            Calls that a rollout of each task may make: 1 where it is no program.
+        max_groups (`int`, *optional*):
+            Groups that a step may generate.
+    """
+
+    most_calls: IntVector
+    max_groups: int | None
+
+
 @dataclass(frozen=True, eq=False)
 class ProgramMemory:
     """
@@ -30,29 +45,64 @@ class ProgramMemory:
 
     Args:
         groups_per_bundle (`numpy.ndarray` of shape `(K,)`):
-            Groups that a bundle of each task is expected to bring, filtered ones included. Exactly 1 for a task of one
-            call per rollout.
+            Groups that a bundle of each task is expected to bring, filtered ones included: exactly 1 for a task of one
+            call per rollout, NaN before one was made. Where modules train equally many groups each, only groups that
+            have a counterpart of every other module.
         modules (`tuple[tuple[str, ...], ...]`):
             Names of each task's modules; roles are positions in it.
     """
 
-    groups_per_bundle: NDArray[np.float64] = field(metadata={"new_task": 1.0})
+    groups_per_bundle: NDArray[np.float64] = field(metadata={"new_task": float("nan")})
     modules: tuple[tuple[str, ...], ...] = field(metadata={"new_task": ()})
 
     @classmethod
     def start(cls, num_tasks: int) -> "ProgramMemory":
-        return cls(np.ones(num_tasks), ((),) * num_tasks)
+        return cls(np.full(num_tasks, np.nan), ((),) * num_tasks)
 
-    def bundles(self, groups: IntVector) -> IntVector:
-        """Bundles that are expected to bring `groups` groups per task, shape `(K,)`."""
-        return np.ceil(groups / self.groups_per_bundle - 1e-9).astype(np.int64)
+    def bundles(self, groups: IntVector, ledger: BatchLedger, limits: BundleLimits | None = None) -> IntVector:
+        """
+        Bundles that are expected to bring a number of groups.
 
-    def update(self, facts: GroupFacts) -> "ProgramMemory":
-        """The memory after a round."""
+        Of a program whose calls nobody has counted yet as many as it has places in the batch, because each brings a
+        group at least, and only so many that `max_groups` would hold if all its calls were made.
+
+        Args:
+            groups (`numpy.ndarray` of `int`, shape `(K,)`):
+                What is asked for.
+            ledger ([`BatchLedger`]):
+                The step so far.
+            limits ([`BundleLimits`], *optional*):
+                Where some task is a program.
+
+        Returns:
+            `numpy.ndarray` of `int`, shape `(K,)`: nothing where the next bundle would pass `max_groups`, but never
+            nothing in the first round.
+        """
+        if limits is None:
+            return groups
+        known = ~np.isnan(self.groups_per_bundle)
+        brings = np.where(known, self.groups_per_bundle, 1.0)
+        asked = np.ceil(groups / brings - 1e-9)
+        wanted = np.minimum(ledger.desired, groups)
+        if limits.max_groups is not None:
+            left = limits.max_groups - int(ledger.generated.sum())
+            if float((asked * brings).sum()) > left:
+                least = np.minimum(groups, 1) if ledger.rounds == 0 else 0
+                asked = np.maximum(np.floor(np.minimum(groups, left) / brings + 1e-9), least)
+            share = limits.max_groups * ledger.desired / max(int(ledger.desired.sum()), 1)
+            wanted = np.minimum(wanted, np.maximum(share // limits.most_calls, 1))
+        return np.where(known | (limits.most_calls == 1), asked, wanted).astype(np.int64)
+
+    def update(self, facts: GroupFacts, balances: NDArray[np.bool_] | None = None) -> "ProgramMemory":
+        """The memory after a round; `balances` are the tasks whose modules train equally many groups each."""
         num_tasks = len(self.groups_per_bundle)
         groups, bundles = facts.counts(num_tasks), facts.select(facts.opens_bundle).counts(num_tasks)
+        for task in np.flatnonzero(np.zeros(num_tasks) if balances is None else balances):
+            by_role = np.unique(facts.role[facts.task == task], return_counts=True)[1]
+            groups[task] = len(by_role) * by_role.min(initial=len(facts))
         seen = np.divide(groups, bundles, out=self.groups_per_bundle.copy(), where=bundles > 0)
-        return replace(self, groups_per_bundle=self.groups_per_bundle + _STEP * (seen - self.groups_per_bundle))
+        before = np.where(np.isnan(self.groups_per_bundle), seen, self.groups_per_bundle)
+        return replace(self, groups_per_bundle=before + _STEP * (seen - before))
 
 
 class Calls(NamedTuple):
@@ -227,7 +277,7 @@ def judged(
     return replace(facts, outcome=outcome, accepted=accepted)
 
 
-def balanced(stock: GroupFacts, chosen: IntVector, tasks: NDArray[np.bool_]) -> IntVector:
+def balanced(stock: GroupFacts, chosen: IntVector, tasks: NDArray[np.bool_] | None) -> IntVector:
     """
     As many groups of each task as were chosen, the modules of a task in turn, the earliest groups first.
 
@@ -236,23 +286,53 @@ def balanced(stock: GroupFacts, chosen: IntVector, tasks: NDArray[np.bool_]) -> 
             The groups that may train, oldest first.
         chosen (`numpy.ndarray` of `int`):
             Positions that were chosen without regard to modules.
-        tasks (`numpy.ndarray` of `bool`, shape `(K,)`):
+        tasks (`numpy.ndarray` of `bool`, shape `(K,)`, *optional*):
             Tasks whose modules are balanced.
 
     Returns:
         `numpy.ndarray` of `int`: as many positions, ascending.
     """
+    if tasks is None:
+        return chosen
     keep = [chosen[~tasks[stock.task[chosen]]]]
     for task in np.unique(stock.task[chosen]):
         if tasks[task]:
             mine = np.flatnonzero(stock.task == task)
-            turn = np.zeros(len(mine), dtype=np.int64)
-            for role in np.unique(stock.role[mine]):
-                of_role = stock.role[mine] == role
-                turn[of_role] = np.arange(of_role.sum())
-            order = np.argsort(turn, kind="stable")
+            order = np.argsort(_turns(stock.role[mine]), kind="stable")
             keep.append(mine[order][: int((stock.task[chosen] == task).sum())])
     return np.sort(np.concatenate(keep)).astype(np.int64)
+
+
+def matched(stock: GroupFacts, left: NDArray[np.bool_], tasks: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
+    """
+    Groups that have a counterpart of every other module of their task: without one they could not train in balance.
+
+    Args:
+        stock ([`GroupFacts`]):
+            The groups that may train, oldest first.
+        left (`numpy.ndarray` of `bool`, shape `(N,)`):
+            Those that may be kept.
+        tasks (`numpy.ndarray` of `bool`, shape `(K,)`, *optional*):
+            Tasks whose modules are balanced.
+
+    Returns:
+        `numpy.ndarray` of `bool`, shape `(N,)`: all of the other tasks.
+    """
+    keep = np.ones(len(stock), dtype=bool)
+    for task in np.flatnonzero(np.zeros(0) if tasks is None else tasks):
+        roles = np.unique(stock.role[stock.task == task])
+        mine = np.flatnonzero(left & (stock.task == task))
+        fewest = min([int((stock.role[mine] == role).sum()) for role in roles], default=0)
+        keep[mine] = _turns(stock.role[mine]) < fewest
+    return keep
+
+
+def _turns(roles: IntVector) -> IntVector:
+    """How many groups of the same role come before each."""
+    turns = np.zeros(len(roles), dtype=np.int64)
+    for role in np.unique(roles):
+        turns[roles == role] = np.arange((roles == role).sum())
+    return turns
 
 
 def rollout_part(
