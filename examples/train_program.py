@@ -125,6 +125,7 @@ def main() -> None:
     parser.add_argument("--max_steps", type=int, default=150)
     parser.add_argument("--eval_steps", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--batch_size", type=int, default=192, help="calls that train in a step, 8 for each group")
     parser.add_argument("--group_baseline", choices=["members", "rollouts"], default="members")
     parser.add_argument("--trainable_modules", nargs="*")
     parser.add_argument("--self_check", action="store_true")
@@ -153,7 +154,7 @@ def main() -> None:
             group_baseline=given.group_baseline,
             # Every call counts the same, however many tokens it has.
             loss_type="grpo",
-            per_device_train_batch_size=192,
+            per_device_train_batch_size=given.batch_size,
             num_generations=8,
             max_completion_length=10,
             learning_rate=3e-4,
