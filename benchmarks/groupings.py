@@ -7,13 +7,13 @@ What a group of a program's calls should be: three ways on the program that chec
 Fixed before the first run:
 
 - `examples/train_program.py --self_check`, 80 steps of 12 groups of 8, seeds 0, 1 and 2, one warm start for all.
-- `members`: a call is compared with the calls of the same module and occurrence (mmGRPO; the default). `rollouts`: the
-  reward of every rollout of the prompt takes part in its baseline. `complete`: as `members`, and a group that not every
-  rollout has reached is left out.
+- `members`: a call is compared with the calls of the same module and occurrence (mmGRPO; the default). `rollouts`:
+  the reward of every rollout of the prompt takes part in its baseline. `complete`: as `members`, and a group that not
+  every rollout has reached is left out.
 - Differences are paired by seed, at the number of generated tokens that the cheapest of a seed's three runs has
-  reached, by linear interpolation between evaluations (every 20 steps, 200 held-out prompts with 4 rollouts each, whose
-  standard error is about 2 points). Half of a 95 % interval is Student's t with two degrees of freedom.
-- Said beside it: groups trained per thousand generated tokens.
+  reached, by linear interpolation between evaluations (every 20 steps, 200 held-out prompts with 4 rollouts each,
+  whose standard error is about 2 points). Half of a 95 % interval is Student's t with two degrees of freedom.
+- Said beside it: groups trained from as many generated tokens, as a ratio.
 """
 
 import argparse
@@ -94,8 +94,8 @@ def report() -> str:
     lines = [
         "# Which calls of a program are compared with each other",
         "",
-        "Written by `python benchmarks/groupings.py --report`; what was fixed before the first run stands in that file. "
-        "Accuracy on held-out prompts at equal generated tokens.",
+        "Written by `python benchmarks/groupings.py --report`; what was fixed before the first run stands in that "
+        "file. Accuracy on held-out prompts at equal generated tokens.",
         "",
         "| seed | tokens | " + " | ".join(f"`{arm}`" for arm in ARMS) + " |",
         "| ---: | ---: |" + " ---: |" * len(ARMS),
