@@ -115,10 +115,13 @@ def test_a_turn_is_one_call_and_weights_are_sent_once_per_step(
     colocated: Callable[[str], dict[str, Any]],
 ) -> None:
     found = colocated("tools")
-    for step in range(6):
-        calls = [kind for kind, at, _ in found["calls"] if at == step]
-        assert calls.count("sync") == 1
+    by_step = [[kind for kind, at, _ in found["calls"] if at == step] for step in range(6)]
+    # A step that the one before left enough for makes no calls.
+    made = [calls for calls in by_step if calls]
+    assert len(made) >= 3
+    for calls in made:
         assert calls[0] == "sync"
+        assert calls.count("sync") == 1
         assert calls.count("generate") > 1
     assert found["imbalance"] == [0] * 8
 
@@ -138,12 +141,13 @@ def test_the_engine_and_the_model_agree_on_what_the_model_wrote(
     assert max(batch["difference"] for batch in batches) < 0.05
 
 
-def test_calls_of_a_ragged_program_have_ratios_near_one_and_filler_rows_exactly_one(
+def test_new_calls_of_a_ragged_program_have_ratios_near_one_and_filler_rows_exactly_one(
     colocated: Callable[[str], dict[str, Any]],
 ) -> None:
     batches = colocated("program")["batches"]
     assert sum(batch["fillers"] for batch in batches) > 0
+    assert any(batch["ratios"][0] is not None for batch in batches)
     for batch in batches:
         low, high = batch["ratios"]
-        assert 0.8 < low <= high < 1.2
+        assert low is None or 0.8 < low <= high < 1.2
         assert not batch["fillers"] or batch["filler_ratios"] == [1.0, 1.0]

@@ -58,9 +58,10 @@ def observed(trainer: MultiTaskGRPOTrainer) -> list[dict[str, Any]]:
                 "step": trainer.state.global_step,
                 "written": int(own.sum()),
                 "not_written": int((mask & ~own).sum()),
+                # What waited was sampled by an earlier policy, which its ratio says.
                 "difference": _largest((inputs["old_per_token_logps"] - sampled)[own & fresh]),
                 "sampled_elsewhere": _largest(sampled[mask & ~own]),
-                "ratios": [float(value) for value in (ratio[own].min(), ratio[own].max())],
+                "ratios": [_smallest(ratio[own & fresh]), _largest(ratio[own & fresh])],
                 "fillers": int((~real).sum()),
                 "filler_ratios": [_smallest(ratio[~real]), _largest(ratio[~real])],
             }
