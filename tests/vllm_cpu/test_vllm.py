@@ -122,7 +122,8 @@ def test_a_turn_is_one_call_and_weights_are_sent_once_per_step(
     for calls in made:
         assert calls[0] == "sync"
         assert calls.count("sync") == 1
-        assert calls.count("generate") > 1
+    # Where no rollout calls a tool its first turn is its last.
+    assert max(calls.count("generate") for calls in made) > 1
     assert found["imbalance"] == [0] * 8
 
 
