@@ -52,7 +52,7 @@ class HostEnvironment:
             if self._environment is None:
                 self._environment = self._owner.make(self._task)
             return _observation(self._environment.reset(**_own_columns(self._task, row[KEY])))
-        except Exception as error:  # user code may raise anything; raised again on every rank together
+        except (Exception, SystemExit) as error:  # user code may raise anything; raised again on every rank together
             self._owner.fail(
                 self._task,
                 "reset",
