@@ -92,6 +92,7 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
         settings.max_empty_steps,
         screen,
         skips=settings.prompt_memory == "solved",
+        speaks=trainer.accelerator.is_main_process,
     )
     agents = None if mixture.environments is None else Agents(trainer, mixture, ranks)
     judge = build_judge(settings, mixture, args, parts)
