@@ -14,7 +14,7 @@ from ..report.host_output import quieten
 from ..report.reporting import RunReporter
 from ..report.run_card import RunCardCallback
 from ..report.screen import Screen
-from ..rollouts import BatchLoop, CountedPrompts, Judge, PromptSource, RememberedPrompts, RowStore
+from ..rollouts import BatchLoop, CountedPrompts, Judge, PromptSource, RememberedPrompts, RolloutSource, RowStore
 from ..sampling import StallDoctor
 from ..state.codec import check_state
 from ..state.resuming import resume_exceptions
@@ -168,7 +168,7 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
         ),
         rollouts=rollouts,
         programs=programs,
-        source=rollouts if parts.rollout_source is None else parts.rollout_source(rollouts),
+        source=rollouts if parts.rollout_source is None else checked_source(parts.rollout_source(rollouts)),
         store=store,
         scorer=scorer,
         updater=updater,
@@ -200,6 +200,16 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
         trainer.add_callback(table)
         quieten(trainer.callback_handler.callbacks, table.shows)
     return run
+
+
+def checked_source(source: Any) -> RolloutSource:
+    """What a user's `rollout_source` returned, if rollouts can be asked of it."""
+    if not callable(getattr(source, "produce", None)):
+        raise TypeError(
+            f"`rollout_source` must return an object with the method `produce`, got {source!r:.80}. Return the source "
+            "that it gets, or one around it."
+        )
+    return source  # type: ignore[no-any-return]
 
 
 def build_programs(

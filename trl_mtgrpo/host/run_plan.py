@@ -26,6 +26,25 @@ logger = logging.getLogger(__name__)
 PLAIN_TASK = "default"
 
 
+# What is asked of a part; a function is called itself.
+_METHODS_OF: dict[str, tuple[str, ...]] = {
+    "weighting": ("init", "update", "weights"),
+    "sampler": ("open", "plan", "select"),
+    "group_filter": (),
+    "guard": ("init", "update", "bound"),
+    "prompt_source": ("draw", "observe"),
+    "rollout_source": (),
+}
+_CURES = {
+    "weighting": "A strategy of the library's own is named in the config: `task_weighting`.",
+    "sampler": "Leave it out for the configured one.",
+    "group_filter": "A filter of the library's own is named in the config: `group_filter`.",
+    "guard": "The config switches it: `plateau_guard`.",
+    "prompt_source": "Leave it out for a seeded order of each task's rows.",
+    "rollout_source": "It gets the trainer's own source and returns the one to ask.",
+}
+
+
 @dataclass(frozen=True)
 class Parts:
     """What a user brings in place of a configured part; see [`MultiTaskGRPOTrainer`]."""
@@ -37,6 +56,17 @@ class Parts:
     prompt_source: PromptSource | None = None
     rollout_source: Callable[[RolloutSource], RolloutSource] | None = None
     baseline_accuracy: Mapping[str, float] | None = None
+
+    def __post_init__(self) -> None:
+        for name, methods in _METHODS_OF.items():
+            part = getattr(self, name)
+            if part is None:
+                continue
+            wanted = f"an object with the methods {list(methods)}" if methods else "a function"
+            lacks = not all(callable(getattr(part, method, None)) for method in methods or ("__call__",))
+            if lacks or (methods and isinstance(part, type)):
+                cure = f"Make one: `{name}={part.__name__}(...)`." if isinstance(part, type) else _CURES[name]
+                raise TypeError(f"`{name}` must be {wanted}, got {part!r:.80}. {cure}")
 
     @property
     def of_method(self) -> dict[str, Any]:
@@ -112,6 +142,11 @@ def plan_run(
         ValueError: for arguments that do not fit together.
     """
     args = _default_args(model) if args is None else args
+    if not isinstance(args, GRPOConfig):
+        raise TypeError(
+            f"`args` must be a `MultiTaskGRPOConfig` or a `GRPOConfig`, got {type(args).__name__}. Build one from its "
+            "fields: `MultiTaskGRPOConfig(output_dir, ...)`."
+        )
     factories = host_options.get("environment_factory")
     routed = isinstance(factories, Mapping) and "task" in (getattr(train_dataset, "column_names", None) or ())
     if tasks is None and reward_funcs is None and routed:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Dataset
+from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
 from .names import close_names
 from .rows import read_rows
@@ -186,16 +186,27 @@ def check_dataset(dataset: Any, owner: str) -> None:
     if isinstance(dataset, Dataset):
         return
     kind = type(dataset).__name__
+    if isinstance(dataset, DatasetDict | IterableDatasetDict) or (
+        isinstance(dataset, Mapping) and any(isinstance(part, Dataset | IterableDataset) for part in dataset.values())
+    ):
+        splits = list(dataset)
+        cure = f"Name one of them: `dataset[{splits[0]!r}]`." if splits else "Load one that has some."
+        raise TypeError(f"{owner} must be a `datasets.Dataset`, got {kind} with the splits {splits}. {cure}")
+    raise TypeError(f"{owner} must be a `datasets.Dataset`, got {kind}. {_cure(dataset)}")
+
+
+def _cure(dataset: Any) -> str:
+    if isinstance(dataset, str):
+        return "Load it first: `datasets.load_dataset(name, split='train')`."
+    if dataset is None:
+        return "Give its rows; an environment that makes its own problems has their number instead, `num_rows`."
+    if isinstance(dataset, list | tuple):
+        return "Build one: `Dataset.from_list(rows)`."
     if isinstance(dataset, Mapping):
-        first = next(iter(dataset), "train")
-        raise TypeError(
-            f"{owner} must be a `datasets.Dataset`, got {kind} with the splits {list(dataset)}. Name one of them: "
-            f"`dataset[{first!r}]`."
-        )
-    raise TypeError(
-        f"{owner} must be a `datasets.Dataset`, got {kind}. Rows are drawn by position, so turn a stream into one "
-        "with `Dataset.from_list(list(stream.take(n)))`."
-    )
+        return "Build one: `Dataset.from_dict(columns)`."
+    if type(dataset).__name__ == "DataFrame":
+        return "Build one: `Dataset.from_pandas(frame)`."
+    return "Rows are drawn by position, so turn a stream into one with `Dataset.from_list(list(stream.take(n)))`."
 
 
 def makes_columns(dataset: Dataset) -> bool:

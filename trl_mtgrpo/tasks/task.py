@@ -11,7 +11,7 @@ from .environments import check_environment, environment_reward, owned_rows
 from .failures import ProgramFailure
 from .names import as_number
 from .prompts import is_conversational, kind_name, visible_columns
-from .rewards import RewardFunc
+from .rewards import RewardFunc, function_name
 from .signatures import check_signature
 from .task_options import check_options
 
@@ -129,6 +129,18 @@ class Task:
         self._check_measures()
         self._check_data()
         self._check_program()
+
+    def __repr__(self) -> str:
+        rows = [f"{len(dataset):,} {split.removesuffix('_dataset')} rows" for split, dataset in self.splits.items()]
+        named = {
+            "reward_funcs": [function for function, *_ in self.sources()],
+            "tools": self.tools,
+            "program": [] if self.program is None else [self.program],
+        }
+        shown = [f"{key}=[{', '.join(map(_short, value))}]" for key, value in named.items() if value]
+        if self.success_threshold is not None:
+            shown.append(f"success_threshold={self.success_threshold:g}")
+        return f"Task({', '.join([repr(self.name), *rows, *shown])})"
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
@@ -298,6 +310,10 @@ class Task:
                 f"{kind_name(not self.is_conversational)} against {kind_name(self.is_conversational)}. Convert one "
                 "of the two with `dataset.map`."
             )
+
+
+def _short(function: AnyReward | Callable[..., Any]) -> str:
+    return function if isinstance(function, str) else function_name(function)
 
 
 def _several(given: Any) -> tuple[Any, ...]:
