@@ -12,7 +12,7 @@ from .failures import ProgramFailure
 from .names import as_number
 from .prompts import is_conversational, kind_name, visible_columns
 from .rewards import RewardFunc, function_name
-from .signatures import check_signature
+from .signatures import check_program, check_signature
 from .task_options import check_options
 
 
@@ -271,6 +271,7 @@ class Task:
     def _check_program(self) -> None:
         if self.program is None:
             return
+        check_program(self.program, self.name)
         assert self.reward_weights is not None
         if not any(self.reward_weights):
             raise ValueError(
