@@ -14,6 +14,7 @@ from .prompts import is_conversational, kind_name, visible_columns
 from .rewards import RewardFunc, function_name
 from .signatures import check_program, check_signature
 from .task_options import check_options
+from .tools import check_tools
 
 
 AnyReward = RewardFunc | str | nn.Module
@@ -129,6 +130,8 @@ class Task:
         self._check_measures()
         self._check_data()
         self._check_program()
+        if self.is_agentic:
+            check_tools(self)
 
     def __repr__(self) -> str:
         rows = [f"{len(dataset):,} {split.removesuffix('_dataset')} rows" for split, dataset in self.splits.items()]
