@@ -22,7 +22,7 @@ from ..state.run_state import start_state
 from ..tasks import TaskMixture
 from ..tasks.fingerprint import fingerprint, function_names
 from ..tasks.names import check_baseline
-from .agent_checks import check_sight
+from .agent_checks import check_sight, check_template
 from .agents import Agents
 from .collecting import HostRollouts, Scorer
 from .contract import check_image_host, check_program_host
@@ -59,6 +59,8 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
     """
     settings, mixture, args = plan.settings, plan.mixture, trainer.args
     assert mixture is not None
+    if plan.host_arguments.get("rollout_func") is None:
+        check_template(mixture.tasks, trainer.processing_class)
     if mixture.images.any:
         check_image_host()
         check_sight(mixture, trainer)

@@ -189,8 +189,10 @@ def plan_run(
     # The host's loader cannot spread a batch over several generate calls, and how many groups a program's bundle
     # brings is known only when it has run.
     alone = all(task.max_environments is None and task.program is None for task in mixture.tasks)
-    own_rows = mixture.num_tasks == 1 and settings.trains_everything and alone
     num_groups = args.generation_batch_size // args.num_generations
+    # Nor can it fill one from fewer rows than a batch has prompts: it would end without a step.
+    enough = mixture.num_rows().sum() >= num_groups
+    own_rows = mixture.num_tasks == 1 and settings.trains_everything and alone and bool(enough)
     check_boundaries(args, Schedule.of(args, max(int(mixture.num_rows().sum()) // num_groups, 1)))
     _warn_of_weight_transfers(args, settings)
     arguments |= {"reward_funcs": list(mixture.functions), "train_dataset": mixture.host_dataset("train")}
