@@ -27,11 +27,11 @@ def two() -> list[Task]:
         ),
         ("weighting", FixedWeighting, r"got <class .*Make one: `weighting=FixedWeighting\(...\)`"),
         ("sampler", "adaptive", r"\['open', 'plan', 'select'\], got 'adaptive'. Leave it out"),
-        ("group_filter", "none", "a function, got 'none'.*named in the config: `group_filter`"),
+        ("group_filter", "none", "a function where it is given, got .none..*named in the config: `group_filter`"),
         ("guard", False, "got False. The config switches it: `plateau_guard`"),
         ("guard", True, "got True. The config switches it"),
         ("prompt_source", [1, 2], r"\['draw', 'observe'\], got \[1, 2\]"),
-        ("rollout_source", 3, "a function, got 3"),
+        ("rollout_source", 3, "a function where it is given, got 3"),
         ("rollout_source", lambda source: None, "an object with the method `produce`, got None"),
     ],
 )

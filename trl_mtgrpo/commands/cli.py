@@ -4,6 +4,7 @@ import argparse
 import importlib
 import math
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,7 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     command = importlib.import_module(f".{options.module}", __package__)
     try:
-        result = command.run(options, rest) if options.takes_settings else command.run(options)
+        with warnings.catch_warnings():
+            # Who types a command has no line that could be changed.
+            warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|accelerate)\.")
+            result = command.run(options, rest) if options.takes_settings else command.run(options)
     except (ValueError, ImportError) as error:
         sys.stderr.write(f"{parser.prog}: {error}\n")
         return 2

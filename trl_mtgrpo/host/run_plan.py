@@ -62,11 +62,14 @@ class Parts:
             part = getattr(self, name)
             if part is None:
                 continue
-            wanted = f"an object with the methods {list(methods)}" if methods else "a function"
-            lacks = not all(callable(getattr(part, method, None)) for method in methods or ("__call__",))
-            if lacks or (methods and isinstance(part, type)):
-                cure = f"Make one: `{name}={part.__name__}(...)`." if isinstance(part, type) else _CURES[name]
-                raise TypeError(f"`{name}` must be {wanted}, got {part!r:.80}. {cure}")
+            if not methods and not callable(part):
+                raise TypeError(f"`{name}` must be a function where it is given, got {part!r:.80}. {_CURES[name]}")
+            is_class = bool(methods) and isinstance(part, type)
+            if is_class or not all(callable(getattr(part, method, None)) for method in methods):
+                cure = f"Make one: `{name}={part.__name__}(...)`." if is_class else _CURES[name]
+                raise TypeError(
+                    f"`{name}` must be an object with the methods {list(methods)}, got {part!r:.80}. {cure}"
+                )
 
     @property
     def of_method(self) -> dict[str, Any]:
@@ -102,6 +105,13 @@ class RunPlan:
     trains_host_rows: bool
     host_arguments: dict[str, Any]
     parses_responses: bool = False
+
+    @property
+    def unsaid(self) -> str | None:
+        """What the host would say of environments of this library's making, where the user has given none."""
+        tasks = () if self.mixture is None else self.mixture.tasks
+        given = self.mixture is None or any(task.environment_factory is not None for task in tasks)
+        return None if given else "'environment_factory'"
 
 
 def plan_run(
