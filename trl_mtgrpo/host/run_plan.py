@@ -16,6 +16,7 @@ from ..tasks.names import check_baseline
 from ..weighting import PlateauGuard, TaskWeighting
 from .agent_checks import check_agents, check_host_options, check_images, reads_responses
 from .config import MultiTaskGRPOConfig
+from .first_words import check_evaluation_rows, warn_of_a_task_column, warn_of_settings
 from .schedule import Schedule, check_boundaries
 from .settings import Settings, chosen, resolve
 
@@ -166,6 +167,8 @@ def plan_run(
     given = {"reward_funcs": reward_funcs, "train_dataset": train_dataset, "eval_dataset": eval_dataset}
     arguments: dict[str, Any] = {"model": model, "args": args, **given, **host_options}
     acts = [name for name in chosen(args) if name != "method"] + parts.given
+    if not has_tasks:
+        warn_of_a_task_column(reward_funcs, train_dataset)
     if not has_tasks and settings.trains_everything and not acts:
         return RunPlan(settings, None, True, arguments)
     if has_tasks:
@@ -205,6 +208,10 @@ def plan_run(
     own_rows = mixture.num_tasks == 1 and settings.trains_everything and alone and bool(enough)
     check_boundaries(args, Schedule.of(args, max(int(mixture.num_rows().sum()) // num_groups, 1)))
     _warn_of_weight_transfers(args, settings)
+    if has_tasks:
+        check_evaluation_rows(mixture, args)
+        if args.process_index == 0:
+            warn_of_settings(mixture, args, settings)
     arguments |= {"reward_funcs": list(mixture.functions), "train_dataset": mixture.host_dataset("train")}
     if has_tasks:
         arguments["eval_dataset"] = mixture.host_dataset("eval")

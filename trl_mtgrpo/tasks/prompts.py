@@ -130,7 +130,13 @@ def rows_by_task(dataset: Any, argument: str, names: tuple[str, ...], must_cover
         )
     rows: dict[str, list[int]] = {}
     for row, name in enumerate(_column(dataset, "task")):
-        rows.setdefault(name, []).append(row)
+        if not isinstance(name, str | None):
+            raise ValueError(
+                f"`{argument}` must have names of tasks in its column 'task', got {name!r} of type "
+                f"{type(name).__name__} in row {row}. Give the rows a column of text under this "
+                "name."
+            )
+        rows.setdefault(name, []).append(row)  # type: ignore[arg-type]
     unknown = [name for name in rows if name not in names]
     unused = [name for name in names if name not in rows] if must_cover else []
     if unused:
@@ -162,6 +168,14 @@ def sets_by_task(dataset: Dataset | Mapping[str, Dataset] | None, names: tuple[s
             f"{close_names(unknown, names)} Rename them; other sets can be given to `trainer.evaluate`, with a column "
             "'task'."
         )
+    for name, rows_of_task in dataset.items():
+        if "task" in (getattr(rows_of_task, "column_names", None) or ()):
+            others = sorted({str(other) for other in _column(rows_of_task, "task")} - {name})
+            if others:
+                raise ValueError(
+                    f"`eval_dataset` must hold under '{name}' rows of that task only, got rows of {others}. Pass one "
+                    "set for all tasks, or filter it by its column 'task'."
+                )
     return dataset
 
 
