@@ -191,7 +191,7 @@ def test_one_object_for_all_rollouts_is_an_error(tmp_path: Path) -> None:
 
 
 def test_an_object_in_place_of_its_class_is_told_so() -> None:
-    with pytest.raises(TypeError, match=r"got <.*Plain object.*Pass the class itself: one is made per rollout"):
+    with pytest.raises(TypeError, match=r"got <.*Plain object.*pass the class itself: one is made per rollout"):
         Task("g", guess_rows(), environment_factory=Plain())
 
 
