@@ -12,14 +12,15 @@ from transformers import AutoConfig, AutoTokenizer
 
 from trl_mtgrpo import MultiTaskGRPOConfig, Task
 
-from ..host.agent_checks import check_agents, tools_of
+from ..host.agent_checks import check_agents, check_template
 from ..report.forecast import POLICIES, RunOutline, forecast, format_tasks, text_table
 from ..tasks import TaskMixture
+from ..tasks.tools import tools_of
 from .batch import Batch
 from .defects import batch_defects, file_defects, row_defects
 from .reading import read_task_file
 from .reference_answers import ReferenceScores, reference_scores
-from .run_settings import model_of, settings_of
+from .run_settings import adapter_of, model_of, settings_of
 from .task_file import TaskEntry, TaskFile
 from .task_rows import load_task, training_rows
 
@@ -64,6 +65,10 @@ def run(options: argparse.Namespace, overrides: Sequence[str]) -> tuple[str, int
     try:
         settings = settings_of(file, overrides, elsewhere=processes)
     except ValueError as error:  # what the config refuses is one defect among the others
+        defects.append(str(error))
+    try:
+        adapter_of(file)
+    except (ValueError, ImportError) as error:
         defects.append(str(error))
     defects += file_defects(file, settings)
     loaded: list[tuple[TaskEntry, Task]] = []
@@ -127,8 +132,8 @@ def _lengths(task: Task, tokenizer: Any, with_tools: bool) -> _Lengths:
 
 def _shown(prompt: Any, tokenizer: Any, tools: list[Any]) -> str:
     """A prompt as the model sees it, without what an environment adds when it is reset."""
-    if isinstance(prompt, str):
-        return prompt
+    if isinstance(prompt, str) or tokenizer.chat_template is None:
+        return str(prompt)
     text: str = tokenizer.apply_chat_template(prompt, tools=tools or None, tokenize=False, add_generation_prompt=True)
     return text
 
@@ -138,6 +143,7 @@ def _agent_defects(file: TaskFile, tasks: Sequence[Task], settings: MultiTaskGRP
     if len(tasks) < len(file.tasks) or len({task.name for task in tasks}) < len(tasks):
         return []  # said already
     try:
+        check_template(tasks, tokenizer)
         check_agents(TaskMixture(tasks), settings, {"processing_class": tokenizer})
     except ValueError as error:
         return [str(error)]

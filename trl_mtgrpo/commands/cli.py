@@ -2,7 +2,9 @@
 
 import argparse
 import importlib
+import math
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,7 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     command = importlib.import_module(f".{options.module}", __package__)
     try:
-        result = command.run(options, rest) if options.takes_settings else command.run(options)
+        with warnings.catch_warnings():
+            # Who types a command has no line that could be changed.
+            warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|accelerate)\.")
+            result = command.run(options, rest) if options.takes_settings else command.run(options)
     except (ValueError, ImportError) as error:
         sys.stderr.write(f"{parser.prog}: {error}\n")
         return 2
@@ -101,10 +106,10 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--groups", type=_positive, help="groups per training step; 32 unless replayed")
     parser.add_argument("--generations", type=_positive, default=8, help="rollouts per group (default 8)")
-    parser.add_argument("--tokens", type=float, default=1000.0, help="completion tokens per rollout (default 1000)")
+    parser.add_argument("--tokens", type=_amount, default=1000.0, help="completion tokens per rollout (default 1000)")
     parser.add_argument("--steps", type=_positive, default=200, help="training steps (default 200)")
     parser.add_argument("--policy", choices=list(POLICIES), default="mt_grpo", help="policy shown task by task")
-    parser.add_argument("--seed", type=int, default=0, help="seed of every draw (default 0)")
+    parser.add_argument("--seed", type=_seed, default=0, help="seed of every draw (default 0)")
 
 
 def _named_number(text: str) -> tuple[str, float]:
@@ -113,9 +118,25 @@ def _named_number(text: str) -> tuple[str, float]:
         value = float(number)
     except ValueError:
         value = -1.0
-    if not equals or not name or not value >= 0:
+    if not equals or not name or not 0 <= value < math.inf:
         raise argparse.ArgumentTypeError(f"must be TASK=NUMBER with a number of at least 0, got {text!r}")
     return name, value
+
+
+def _amount(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number of at least 0, got {text!r}")
+    return value
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 0, got {text!r}")
+    return int(text)
 
 
 def _positive(text: str) -> int:

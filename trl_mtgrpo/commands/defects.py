@@ -41,6 +41,16 @@ def file_defects(file: TaskFile, settings: MultiTaskGRPOConfig | None) -> list[s
         *_weight_defects(file),
         *_missing_evaluation(file, settings),
         *_threshold_defects(file),
+        *_weights_of_functions(settings),
+    ]
+
+
+def _weights_of_functions(settings: MultiTaskGRPOConfig | None) -> list[str]:
+    if settings is None or settings.reward_weights is None:
+        return []
+    return [
+        f"`reward_weights` must be left out of `trainer`, got {settings.reward_weights}. Give each reward of a task "
+        "its own: `reward: [{use: ..., weight: ...}]`."
     ]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import yaml
 
+from ..tasks.names import as_number
 from .verl_settings import VerlSettings, carry_over, groups_and_generations, read_settings
 
 
@@ -50,7 +51,7 @@ def run(options: argparse.Namespace) -> str:
         content["processes"] = groups_and_generations(settings)[3]
         limit = settings.take("data.max_prompt_length")
         if limit is not None:
-            content["max_prompt_tokens"] = int(limit)
+            content["max_prompt_tokens"] = settings.number("data.max_prompt_length", convert=int, least=1)
         carry_over(settings)
         content["trainer"] = settings.trainer
     else:
@@ -72,6 +73,11 @@ def run(options: argparse.Namespace) -> str:
     return f"wrote {options.output}; look at it with `mtgrpo check {options.output}`"
 
 
+def _task_name(source: str, taken: list[str]) -> str:
+    name = source.replace("/", "_")
+    return name if name not in taken else _task_name(f"{name}_2", taken)
+
+
 def _paths(value: Any) -> list[str]:
     return [] if value is None else [str(path) for path in value] if isinstance(value, list) else [str(value)]
 
@@ -81,20 +87,32 @@ def _sources(paths: list[str]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for path in paths:
         try:
-            table = pq.read_table(path, columns=["data_source", "extra_info"])
-        except (OSError, KeyError, ValueError) as error:
+            columns = pq.ParquetFile(path).schema_arrow.names
+            wanted = [name for name in ("data_source", "extra_info") if name in columns]
+            rows = pq.read_table(path, columns=wanted).to_pylist() if "data_source" in wanted else []
+        except (OSError, ValueError) as error:
             raise ValueError(
                 f"`data.train_files` must be parquet files with a column 'data_source', got '{path}' "
-                f"({error!s:.200}). "
-                "Check the path."
+                f"({error!s:.200}). Check the path."
             ) from error
+        if "data_source" not in columns or not rows:
+            raise ValueError(
+                f"`data.train_files` must be parquet files with rows and a column 'data_source', got {len(rows)} rows "
+                f"with the columns {columns} in '{path}'. Name another file."
+            )
         seen = set()
-        for row in table.to_pylist():
+        for place, row in enumerate(rows):
+            if not isinstance(row["data_source"], str) or not row["data_source"].strip():
+                raise ValueError(
+                    f"`data.train_files` must name the data source of every row, got {row['data_source']!r} in row "
+                    f"{place} of '{path}'. Fill it in, or filter such rows out."
+                )
             stem, _, split = row["data_source"].rpartition("-")
             name = stem if split in _SPLITS else row["data_source"]
             if name not in seen:
                 seen.add(name)
-                extra = row.get("extra_info") or {}
+                extra = row.get("extra_info")
+                extra = extra if isinstance(extra, dict) else {}
                 entry = found.setdefault(
                     name, {"files": [], "group": f"{extra.get('difficulty')}-{extra.get('type')}"}
                 )
@@ -115,7 +133,16 @@ def _tasks(
         if group not in known:
             settings.notes.append(f"trainer.sec.bandit.groups_to_train: no training row is of group {group!r}")
     names = [known[group] for group in groups if group in known] if groups else list(train)
+    if not names:
+        raise ValueError(
+            f"`trainer.sec.bandit.groups_to_train` must name groups of the training rows, got {groups} beside "
+            f"{sorted(known)}. Correct the names."
+        )
     shares = settings.take("trainer.sec.bandit.preset_probs")
+    if shares is not None and not (isinstance(shares, list) and all(as_number(share) is not None for share in shares)):
+        raise ValueError(
+            f"`trainer.sec.bandit.preset_probs` must be a list of numbers, got {shares!r}. Write `[0.5,0.5]`."
+        )
     weights = dict(zip(groups or names, shares or [], strict=False))
     if shares is not None and len(shares) != len(groups or names):
         settings.notes.append(
@@ -123,14 +150,16 @@ def _tasks(
             "ones "
             "are written"
         )
-    tasks = []
+    tasks: list[dict[str, Any]] = []
     for name in names:
         source: dict[str, Any] = {"data_source": name, "train": beside(train[name]["files"])}
         if name in evaluation:
             source["eval"] = beside(evaluation[name]["files"])
         elif evaluation:
             settings.notes.append(f"data.val_files hold no row of '{name}': it has no evaluation rows")
-        task: dict[str, Any] = {"name": name.replace("/", "_"), "verl": source}
+        task: dict[str, Any] = {"name": _task_name(name, [task["name"] for task in tasks]), "verl": source}
+        if task["name"] != name:
+            settings.notes.append(f"'{name}' is called '{task['name']}' here: a name is a part of metrics' names")
         if name.partition("-")[0] not in _FAMILIES:
             settings.notes.append(
                 f"the reward of '{name}' is left behind: `exact_match` is written in its place, choose the one that "

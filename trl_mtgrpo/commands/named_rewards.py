@@ -119,6 +119,8 @@ def imported(path: str, folder: Path, what: str) -> Callable[..., Any]:
         ValueError: when it cannot be imported, or called.
     """
     module, _, name = path.partition(":")
+    if not module or not name:
+        raise ValueError(f"{what} must be written as `package.module:name`, got {path!r}. Name both parts.")
     if str(folder.resolve()) not in sys.path:
         sys.path.insert(0, str(folder.resolve()))
     try:
@@ -127,6 +129,12 @@ def imported(path: str, folder: Path, what: str) -> Callable[..., Any]:
         raise ValueError(
             f"{what} must be a function that can be imported, got {path!r} ({error}). Write "
             "`package.module:name`; modules are looked up beside the task file and where Python finds its packages."
+        ) from error
+    except (Exception, SystemExit) as error:  # the user's module runs when it is imported
+        raise ValueError(
+            f"{what} must be in a module that can be imported, got {path!r}, which raised {type(error).__name__}: "
+            f"{error!s:.200}. Correct the module; what it does beside definitions belongs under `if __name__ == "
+            "'__main__':`."
         ) from error
     if not callable(function):
         raise ValueError(f"{what} must be a function, got {path!r}, which is {function!r:.80}. Name one.")

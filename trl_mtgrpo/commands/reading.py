@@ -4,12 +4,12 @@ Every later message can then speak of a file that was understood.
 """
 
 import difflib
-import types
 import typing
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from .kinds import cure, fits, kind_name
 from .task_file import (
     HubDataset,
     LocalFiles,
@@ -59,7 +59,15 @@ def read_task_file(path: Path, model: str | None = None) -> TaskFile:
             f"`tasks` must be a list of at least one task, got {tasks!r:.80}. Begin each with `- name:`.",
         )
     entries = tuple(reader.task(task) for task in tasks)
-    return reader.entity(TaskFile, values, "the file", tasks=entries, path=path)
+    file = reader.entity(TaskFile, values, "the file", tasks=entries, path=path)
+    for name in ("processes", "max_prompt_tokens"):
+        number = getattr(file, name)
+        if number is not None and number < 1:
+            raise reader.error(
+                values.line_of(name),
+                f"`{name}` must be at least 1, got {number}. Change it, or leave it out.",
+            )
+    return file
 
 
 @dataclass(frozen=True)
@@ -167,10 +175,11 @@ class _Reader:
         arguments = {name: value for name, value in values.items() if name not in known}
         for name, value in arguments.items():
             # An int where a number is meant stays one; YAML writes 1 for 1.0.
-            if not _fits(value, hints[name]):
+            if not fits(value, hints[name]):
                 raise self.error(
                     values.line_of(name),
-                    f"`{name}` of {owner} must be {_kind_name(hints[name])}, got {value!r:.80}. Change its value.",
+                    f"`{name}` of {owner} must be {kind_name(hints[name])}, got {value!r:.80}. "
+                    f"{cure(value, hints[name])}",
                 )
         for name, f in allowed.items():
             if name not in values and name not in known and f.default is MISSING and f.default_factory is MISSING:
@@ -182,34 +191,3 @@ def _lines(values: dict[str, Any], line: int) -> Lines:
     placed = Lines(values)
     placed.line, placed.lines = line, {}
     return placed
-
-
-def _is_message(value: Any) -> bool:
-    return isinstance(value, dict) and set(value) == {"role", "content"} and _fits(list(value.values()), list[str])
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    origin = typing.get_origin(hint)
-    if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, one) for one in typing.get_args(hint))
-    if hint is Any or hint is type(None):
-        return hint is Any or value is None
-    if origin is list:
-        return isinstance(value, list) and all(_fits(one, typing.get_args(hint)[0]) for one in value)
-    if origin is dict:
-        return isinstance(value, dict) and all(_fits(one, typing.get_args(hint)[1]) for one in value.values())
-    if hint in (int, float):
-        return isinstance(value, int if hint is int else (int, float)) and not isinstance(value, bool)
-    return isinstance(value, hint)
-
-
-def _kind_name(hint: Any) -> str:
-    names = {str: "text", bool: "true or false", int: "a whole number", float: "a number", type(None): "nothing"}
-    origin = typing.get_origin(hint)
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(_kind_name(one) for one in typing.get_args(hint) if one is not type(None))
-    if origin is list:
-        return f"a list of {_kind_name(typing.get_args(hint)[0])}"
-    if origin is dict and typing.get_args(hint)[1] is not Any:
-        return f"a mapping to {_kind_name(typing.get_args(hint)[1])}"
-    return names.get(hint, "a mapping")

@@ -89,10 +89,9 @@ def _scored(task: Task, entry: TaskEntry, rows: list[dict[str, Any]]) -> Referen
         return ReferenceScores(empty=_mean(empty), form="no answer column", defects=tuple(defects))
     forms = _forms(entry)
     right, form = max(((_rewards(task, rows, _written(f, answers)), f) for f in forms), key=lambda pair: sum(pair[0]))
-    others = [
-        next((other for other in answers[i:] + answers[:i] if other != a), f"no {a}") for i, a in enumerate(answers)
-    ]
-    wrong = _rewards(task, rows, _written(form, others))
+    # Where all answers are alike none of them is wrong for another row.
+    others = [next((o for o in answers[i:] + answers[:i] if o != a), None) for i, a in enumerate(answers)]
+    wrong = [] if None in others else _rewards(task, rows, _written(form, others))
     shown = form.replace("{{{", "{").replace("}}}", "}")
     if threshold is not None:
         missed = [i for i, value in enumerate(right) if not _reaches(value, threshold)]
@@ -114,12 +113,12 @@ def _scored(task: Task, entry: TaskEntry, rows: list[dict[str, Any]]) -> Referen
                 f"`reward` of task '{task.name}' must not take wrong answers for right, got {_mean(wrong):g} for the "
                 "answers of other rows. Correct the reward."
             )
-    elif not _mean(right) > max(_mean(wrong), _mean(empty)):
+    elif not all(_mean(right) > _mean(values) for values in (wrong, empty) if values):
         defects.append(
             f"`reward` of task '{task.name}' must give right answers more than others, got {_mean(right):g} against "
             f"{_mean(wrong):g} for wrong ones and {_mean(empty):g} for empty ones. Correct `answer` or the reward."
         )
-    return ReferenceScores(_mean(right), _mean(wrong), _mean(empty), shown, tuple(defects))
+    return ReferenceScores(_mean(right), _mean(wrong) if wrong else None, _mean(empty), shown, tuple(defects))
 
 
 def _signature_defects(task: Task) -> list[str]:

@@ -4,12 +4,13 @@ import argparse
 import difflib
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, get_type_hints
 
 from trl import TrlParser
 
 from trl_mtgrpo import MultiTaskGRPOConfig
 
+from .kinds import cure, fits, fits_setting, kind_name
 from .task_file import TaskFile, TaskFileError
 from .yaml_lines import Lines
 
@@ -43,6 +44,7 @@ def settings_of(file: TaskFile, overrides: Sequence[str] = (), elsewhere: int | 
         if name not in known:
             text = f"`{name}` must be a field of the trainer, got none of that name. {_hint(name, known)}"
             raise _error(file, name, text)
+    _check_kinds(file, file.trainer, MultiTaskGRPOConfig, "trainer")
     kinds: Any = [MultiTaskGRPOConfig]
     parser = TrlParser(kinds, prog="mtgrpo", usage=argparse.SUPPRESS, allow_abbrev=False, add_help=False)
     parser.set_defaults_with_config(**{**file.trainer, **_weights(file)})
@@ -55,13 +57,32 @@ def settings_of(file: TaskFile, overrides: Sequence[str] = (), elsewhere: int | 
         raise ValueError(f"{text} {_hint(unknown[0].lstrip('-').partition('=')[0], known)}")
     given = vars(parsed)
     if elsewhere is None:
-        return MultiTaskGRPOConfig(**{name: value for name, value in given.items() if name in known})
+        return _built({name: value for name, value in given.items() if name in known})
     given |= {name: MultiTaskGRPOConfig.__dataclass_fields__[name].default for name in _MACHINE}
     # Weights are looked at with the tasks; one that is wrong must not hide the rest of the settings.
     given |= {"use_cpu": True, "bf16": False, "fixed_task_weights": None}
     for name in ("per_device_train_batch_size", "per_device_eval_batch_size"):
         given[name] *= elsewhere
-    return MultiTaskGRPOConfig(**{name: value for name, value in given.items() if name in known})
+    return _built({name: value for name, value in given.items() if name in known})
+
+
+def _built(given: dict[str, Any]) -> MultiTaskGRPOConfig:
+    try:
+        return MultiTaskGRPOConfig(**given)
+    except TypeError as error:  # the host computes with what it was given
+        raise ValueError(
+            f"`trainer` must hold settings that can be computed with, got TypeError: {error}. Look for one that is "
+            "empty, or leave it out."
+        ) from error
+
+
+def _check_kinds(file: TaskFile, values: dict[str, Any], kind: type[Any], owner: str, fit: Any = fits_setting) -> None:
+    hints = get_type_hints(kind)
+    for name, value in values.items():
+        if not fit(value, hints[name]):
+            text = f"`{name}` of `{owner}` must be {kind_name(hints[name])}, got {value!r:.80}. "
+            line = values.line_of(name) if isinstance(values, Lines) else 0
+            raise TaskFileError(f"{file.path.name}, line {line}: {text}{cure(value, hints[name])}")
 
 
 def adapter_of(file: TaskFile) -> Any:
@@ -94,6 +115,7 @@ def adapter_of(file: TaskFile) -> Any:
             raise ValueError(
                 f"{file.path.name}: `{name}` must be a field of `peft`, got none of that name. {_hint(name, known)}"
             )
+    _check_kinds(file, file.peft, LoraConfig, "peft", fits)
     return LoraConfig(**{"task_type": "CAUSAL_LM", **file.peft})
 
 
@@ -106,8 +128,8 @@ def _weights(file: TaskFile) -> dict[str, Any]:
     """Settings that fixed weights of tasks stand for."""
     if not file.weights:
         return {}
-    for name, fits in (("fixed_task_weights", (None,)), ("task_weighting", (None, "fixed"))):
-        if file.trainer.get(name) not in fits:
+    for name, allowed in (("fixed_task_weights", (None,)), ("task_weighting", (None, "fixed"))):
+        if file.trainer.get(name) not in allowed:
             raise _error(
                 file,
                 name,

@@ -3,7 +3,7 @@
 Whether what it says makes sense together is decided in `defects`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -308,7 +308,8 @@ class TaskFile:
     @property
     def shares(self) -> dict[str, float]:
         """Fixed shares of the batch by task name: of the tasks, or of the trainer's `fixed_task_weights`."""
-        return self.weights or dict(self.trainer.get("fixed_task_weights") or {})
+        given = self.trainer.get("fixed_task_weights")
+        return self.weights or (dict(given) if isinstance(given, Mapping) else {})
 
     def beside(self, path: str) -> str:
         """A path of the file, taken relative to the folder that holds it."""

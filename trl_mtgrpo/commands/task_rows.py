@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset, load_dataset
+from datasets.exceptions import DatasetsError
 
 from trl_mtgrpo import Task, reasoning_gym_task
 
@@ -88,8 +89,10 @@ def load_task(file: TaskFile, entry: TaskEntry) -> Task:
             **options,
         )
     # What `datasets`, reasoning-gym and pyarrow raise for what a user wrote; the place in the file is what is missing.
-    except (ValueError, TypeError, OSError, ImportError, KeyError) as error:
-        raise ValueError(f"{file.place(entry)}: {owner}: {error}") from error
+    except (ValueError, TypeError, OSError, ImportError, KeyError, DatasetsError) as error:
+        cause = error.__cause__ if isinstance(error, DatasetsError) and error.__cause__ else error
+        text = str(cause) if isinstance(cause, ValueError | TypeError) else f"{type(cause).__name__}: {cause}"
+        raise ValueError(f"{file.place(entry)}: {owner}: {text}") from error
 
 
 def _parts(file: TaskFile, entry: TaskEntry, owner: str) -> dict[str, Any]:
@@ -103,7 +106,13 @@ def _parts(file: TaskFile, entry: TaskEntry, owner: str) -> dict[str, Any]:
 
     program = made("program", entry.program)
     if program is not None and inspect.isclass(program.func if isinstance(program, functools.partial) else program):
-        program = program()
+        try:
+            program = program()
+        except Exception as error:  # user code may raise anything
+            raise ValueError(
+                f"`program` of {owner} must be a class that can be made, got {type(error).__name__}: {error!s:.200}. "
+                "Give what it needs as `{use: ..., options: ...}`."
+            ) from error
     rewards = {module: named("module_rewards", path) for module, path in entry.module_rewards.items()}
     return {
         "tools": [named("tools", path) for path in entry.tools],
@@ -190,6 +199,10 @@ def _from_files(file: TaskFile, paths: str | list[str]) -> Dataset:
     for path in found:
         if not path.is_file():
             raise ValueError(f"`files` must be files that exist, got '{path}'. Paths start at the task file's folder.")
+        if not path.stat().st_size:
+            raise ValueError(
+                f"`files` must have at least one row, got the empty file '{path}'. Fill it, or leave it out."
+            )
     return load_dataset(_BUILDERS[kinds.pop()], data_files={"rows": [str(path) for path in found]}, split="rows")
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import yaml
+
 from .yaml_lines import load_yaml
 
 
@@ -34,6 +36,34 @@ class VerlSettings:
         """The value of a key, which thereby counts as carried over."""
         self._used.add(key)
         return self.given.get(key, default)
+
+    def number(self, key: str, default: Any = None, convert: Callable[[Any], Any] = float, least: float = 0) -> Any:
+        """
+        The value of a key as a number.
+
+        Args:
+            key (`str`):
+                The key.
+            default (`Any`, *optional*):
+                What it is where it was not given.
+            convert (`Callable`, *optional*, defaults to `float`):
+                `int` for a whole number.
+            least (`float`, *optional*, defaults to `0`):
+                Least value.
+
+        Raises:
+            ValueError: for anything else.
+        """
+        value = self.take(key, default)
+        try:
+            number = convert(value)
+            fits = math.isfinite(number) and number >= least and not isinstance(value, bool) and number == float(value)
+        except (TypeError, ValueError):
+            fits = False
+        if not fits:
+            kind = "a whole number" if convert is int else "a number"
+            raise ValueError(f"`{key}` must be {kind} of at least {least}, got {value!r}. Correct it.")
+        return number
 
     def leave(self, key: str, why: str) -> None:
         """Notes that a key is left behind."""
@@ -126,7 +156,13 @@ def read_settings(arguments: Sequence[str]) -> VerlSettings:
     settings = VerlSettings({})
     for argument in arguments:
         key, _, text = argument.lstrip("+").partition("=")
-        value = load_yaml(text) if text.strip() else None
+        try:
+            value = load_yaml(text) if text.strip() else None
+        except (yaml.YAMLError, ValueError) as error:
+            raise ValueError(
+                f"`{key}` must have a value as Hydra reads it, got {text!r} ({' '.join(str(error).split())[:200]}). "
+                "Correct it, and quote it for the shell."
+            ) from None
         if key in settings.given and settings.given[key] != value:
             settings.notes.append(f"{key} is given twice: {value} counts, and not {settings.given[key]}")
         settings.given[key] = value
@@ -145,8 +181,12 @@ def carry_over(settings: VerlSettings) -> None:
     settings.take("actor_rollout_ref.actor.famo.enable")
     for key, (name, convert) in _RENAMED.items():
         if key in settings.given:
-            value = settings.take(key)
-            settings.trainer[name] = value if value is None or convert is None else convert(value)
+            empty = settings.given[key] is None
+            if convert in (int, float) and not empty:
+                settings.trainer[name] = settings.number(key, convert=convert)
+            else:
+                value = settings.take(key)
+                settings.trainer[name] = value if empty or convert is None else convert(value)
     _method(settings, is_mtgrpo)
     _weights(settings, is_mtgrpo)
     _filter(settings)
@@ -183,10 +223,10 @@ def groups_and_generations(settings: VerlSettings) -> tuple[int, int, int, int]:
     Raises:
         ValueError: when it cannot be split over the processes.
     """
-    groups = int(settings.take("data.train_batch_size", 1024))
-    minibatch = min(int(settings.take("actor_rollout_ref.actor.ppo_mini_batch_size", groups)), groups)
-    generations = int(settings.take("actor_rollout_ref.rollout.n", 1))
-    processes = int(settings.take("trainer.n_gpus_per_node", 8)) * int(settings.take("trainer.nnodes", 1))
+    groups = settings.number("data.train_batch_size", 1024, int, 1)
+    minibatch = min(settings.number("actor_rollout_ref.actor.ppo_mini_batch_size", groups, int, 1), groups)
+    generations = settings.number("actor_rollout_ref.rollout.n", 1, int, 1)
+    processes = settings.number("trainer.n_gpus_per_node", 8, int, 1) * settings.number("trainer.nnodes", 1, int, 1)
     if groups % minibatch or minibatch * generations % processes:
         raise ValueError(
             "`data.train_batch_size` must be a multiple of the minibatch, whose rollouts are split over the "
@@ -236,8 +276,8 @@ def _weights(settings: VerlSettings, is_mtgrpo: bool) -> None:
             if is_mtgrpo and not moves:
                 settings.leave(prefix + key, "the weights are fixed")
             else:
-                settings.trainer[name] = float(settings.take(prefix + key))
-    threshold = float(settings.take(prefix + "delta_threshold", 0.1))
+                settings.trainer[name] = settings.number(prefix + key)
+    threshold = settings.number(prefix + "delta_threshold", 0.1)
     if moves:
         # The released code scales its threshold with the learning rate.
         settings.trainer["improvement_clip"] = threshold * settings.trainer.get("learning_rate", 1e-6) / 1e-6
@@ -261,8 +301,10 @@ def _weights(settings: VerlSettings, is_mtgrpo: bool) -> None:
 
 def _filter(settings: VerlSettings) -> None:
     strict = settings.take("trainer.pure_acc_filter", True)
-    factor = settings.take("trainer.rejection_sample_multiplier")
-    rounds = settings.take("algorithm.filter_groups.max_num_gen_batches")
+    factor, rounds = (
+        None if settings.take(key) is None else settings.number(key)
+        for key in ("trainer.rejection_sample_multiplier", "algorithm.filter_groups.max_num_gen_batches")
+    )
     if settings.trainer["method"] in ("grpo", "sec_grpo"):
         return
     settings.trainer["group_filter"] = "mixed_correctness" if strict else "reward_variance"
@@ -272,7 +314,7 @@ def _filter(settings: VerlSettings) -> None:
             "'reward_variance' does not"
         )
     if factor is not None:
-        settings.trainer["oversampling"] = str(float(factor))
+        settings.trainer["oversampling"] = str(factor)
     if rounds is not None:
         # There the first round is counted.
         settings.trainer["max_resampling_rounds"] = max(int(rounds) - 1, 0)
@@ -280,8 +322,8 @@ def _filter(settings: VerlSettings) -> None:
 
 def _kl(settings: VerlSettings) -> None:
     used = settings.take("actor_rollout_ref.actor.use_kl_loss", False)
-    coefficient = settings.take("actor_rollout_ref.actor.kl_loss_coef", 0.0)
-    settings.trainer["beta"] = float(coefficient) if used else 0.0
+    coefficient = settings.number("actor_rollout_ref.actor.kl_loss_coef", 0.0)
+    settings.trainer["beta"] = coefficient if used else 0.0
 
 
 def _generation(settings: VerlSettings) -> None:
@@ -317,17 +359,16 @@ def _schedule(settings: VerlSettings) -> None:
         math.lcm(evaluated, processes) // processes * max(64 // evaluated, 1)
     )
     # There a step is a generation batch; here it is an optimizer step.
-    steps = settings.take("trainer.total_training_steps")
-    if steps is not None:
-        settings.trainer["max_steps"] = int(steps) * updates
+    if settings.take("trainer.total_training_steps") is not None:
+        settings.trainer["max_steps"] = settings.number("trainer.total_training_steps", convert=int, least=1) * updates
     for key, strategy, name in (
         ("trainer.save_freq", "save_strategy", "save_steps"),
         ("trainer.test_freq", "eval_strategy", "eval_steps"),
     ):
-        frequency = settings.take(key)
-        settings.trainer[strategy] = "steps" if frequency is not None and frequency > 0 else "no"
-        if settings.trainer[strategy] == "steps":
-            settings.trainer[name] = int(frequency) * updates
+        frequency = 0 if settings.take(key) is None else settings.number(key, convert=int, least=-1)
+        settings.trainer[strategy] = "steps" if frequency > 0 else "no"
+        if frequency > 0:
+            settings.trainer[name] = frequency * updates
     settings.trainer["logging_steps"] = updates
 
 

@@ -76,10 +76,13 @@ def read_yaml(path: Path) -> Lines:
         raise ValueError(
             f"{path.name} must be YAML, got {' '.join(str(error).split())}. Correct that place."
         ) from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path.name} must be text in UTF-8, got {error}. Save it in that encoding.") from None
     except ValueError as error:
         raise ValueError(f"{path.name}, {error}") from None
     if not isinstance(values, Lines):
-        raise ValueError(f"{path.name} must be a mapping with `model` and `tasks`, got {type(values).__name__}.")
+        kind = "an empty file" if values is None else type(values).__name__
+        raise ValueError(f"{path.name} must be a mapping with `model` and `tasks`, got {kind}. Begin with `model:`.")
     return values
 
 

@@ -1,8 +1,7 @@
 """What must hold of tasks with tools, environments or lengths of their own, before the model is loaded."""
 
-import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transformers.utils import get_json_schema
@@ -10,7 +9,7 @@ from trl import GRPOConfig
 from trl.chat_template_utils import supports_tool_calling
 
 from ..tasks import Task, TaskMixture
-from ..tasks.environments import NOT_TOOLS, environment_tools
+from ..tasks.tools import tools_of
 
 
 def check_host_options(host_options: Mapping[str, Any], by_name: bool) -> None:
@@ -72,6 +71,31 @@ def check_agents(mixture: TaskMixture, args: GRPOConfig, host_options: Mapping[s
         )
 
 
+def check_template(tasks: Sequence[Task], processing_class: Any) -> None:
+    """
+    Checks that prompts can be shown to a model.
+
+    Args:
+        tasks (`list[Task]`):
+            The tasks.
+        processing_class (`Any`):
+            The tokenizer or processor.
+
+    Raises:
+        `ValueError`: when prompts are messages and there is no chat template.
+    """
+    tokenizer = getattr(processing_class, "tokenizer", processing_class)
+    if any(getattr(one, "chat_template", None) is not None for one in (processing_class, tokenizer)):
+        return
+    for task in tasks:
+        if task.is_conversational and task.program is None:
+            raise ValueError(
+                f"`processing_class` must have a chat template for task '{task.name}', whose prompts are lists of "
+                "messages, got none. Use a model that was made for chat, set `processing_class.chat_template`, or "
+                "write prompts as text."
+            )
+
+
 def check_images(mixture: TaskMixture, args: GRPOConfig) -> None:
     """
     Checks that the images of tasks can be shown to a model.
@@ -131,34 +155,6 @@ def reads_responses(processing_class: Any) -> bool:
     """Whether a tokenizer came with a way to read completions, by the host's rule."""
     tokenizer = getattr(processing_class, "tokenizer", processing_class)
     return any(getattr(tokenizer, name, None) is not None for name in ("response_template", "response_schema"))
-
-
-def tools_of(task: Task) -> list[tuple[str, Any]]:
-    """
-    What the model of a task may call.
-
-    Args:
-        task ([`Task`]):
-            The task.
-
-    Returns:
-        `list[tuple[str, Any]]`: name and function of each tool; those of an environment are as an instance shows them.
-
-    Raises:
-        `ValueError`: when two tools have one name, or a tool has a name that it must not have.
-    """
-    kind = task.environment_class
-    of_environment = environment_tools(kind) if task.environment_factory is not None else []
-    own = [(getattr(tool, "__name__", ""), tool) for tool in task.tools]
-    names = [name for name, _ in own] + of_environment
-    for name in names:
-        if not name or name.startswith("_") or name in NOT_TOOLS or names.count(name) > 1:
-            raise ValueError(
-                f"`tools` of task '{task.name}' must be functions with names of their own, without a leading "
-                f"underscore and other than {list(NOT_TOOLS)}, got {name!r} of {names}. Rename it, or write a "
-                "function around it."
-            )
-    return own + [(name, inspect.getattr_static(kind, name).__get__(object(), kind)) for name in of_environment]
 
 
 def _check_tool(task: str, name: str, tool: Any) -> None:

@@ -14,7 +14,7 @@ from ..report.host_output import quieten
 from ..report.reporting import RunReporter
 from ..report.run_card import RunCardCallback
 from ..report.screen import Screen
-from ..rollouts import BatchLoop, CountedPrompts, Judge, PromptSource, RememberedPrompts, RowStore
+from ..rollouts import BatchLoop, CountedPrompts, Judge, PromptSource, RememberedPrompts, RolloutSource, RowStore
 from ..sampling import StallDoctor
 from ..state.codec import check_state
 from ..state.resuming import resume_exceptions
@@ -22,7 +22,7 @@ from ..state.run_state import start_state
 from ..tasks import TaskMixture
 from ..tasks.fingerprint import fingerprint, function_names
 from ..tasks.names import check_baseline
-from .agent_checks import check_sight
+from .agent_checks import check_sight, check_template
 from .agents import Agents
 from .collecting import HostRollouts, Scorer
 from .contract import check_image_host, check_program_host
@@ -59,6 +59,8 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
     """
     settings, mixture, args = plan.settings, plan.mixture, trainer.args
     assert mixture is not None
+    if plan.host_arguments.get("rollout_func") is None:
+        check_template(mixture.tasks, trainer.processing_class)
     if mixture.images.any:
         check_image_host()
         check_sight(mixture, trainer)
@@ -92,6 +94,7 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
         settings.max_empty_steps,
         screen,
         skips=settings.prompt_memory == "solved",
+        speaks=trainer.accelerator.is_main_process,
     )
     agents = None if mixture.environments is None else Agents(trainer, mixture, ranks)
     judge = build_judge(settings, mixture, args, parts)
@@ -168,7 +171,7 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
         ),
         rollouts=rollouts,
         programs=programs,
-        source=rollouts if parts.rollout_source is None else parts.rollout_source(rollouts),
+        source=rollouts if parts.rollout_source is None else checked_source(parts.rollout_source(rollouts)),
         store=store,
         scorer=scorer,
         updater=updater,
@@ -200,6 +203,16 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
         trainer.add_callback(table)
         quieten(trainer.callback_handler.callbacks, table.shows)
     return run
+
+
+def checked_source(source: Any) -> RolloutSource:
+    """What a user's `rollout_source` returned, if rollouts can be asked of it."""
+    if not callable(getattr(source, "produce", None)):
+        raise TypeError(
+            f"`rollout_source` must return an object with the method `produce`, got {source!r:.80}. Return the source "
+            "that it gets, or one around it."
+        )
+    return source  # type: ignore[no-any-return]
 
 
 def build_programs(

@@ -22,6 +22,7 @@ from ..tasks.scoring import Scores
 from .distributed import Ranks
 from .doors import Generated, Generation
 from .logs import ExtraColumns
+from .reward_calls import calculate_rewards
 
 
 class Scored(NamedTuple):
@@ -110,6 +111,9 @@ class Scorer:
         if facts[:, 5].any():
             self.reporter.failures(self.ranks.gather_objects(failures))
         scores = self.mixture.scoring.score(values.float().cpu().numpy(), facts[:, 0])
+        if not facts[:, 5].any():  # said already
+            unscored = np.isnan(scores.reward)
+            self.reporter.without_reward(facts[unscored, 0], facts[unscored, 1])
         return Scored(facts[:, 0], facts[:, 1], facts[:, 2], facts[:, 3].astype(bool), scores, facts[:, 6:])
 
     def trains(self, fields: dict[str, Any]) -> bool:
@@ -222,9 +226,11 @@ class HostRollouts:
             row._replace(columns={**row.columns, **extra}) for row, extra in zip(rows, generation.extra, strict=True)
         ]
         host_rows = self.mixture.host_rows(rows)
-        self.mixture.bind(rows)
         prompts = self.mixture.images.prompts(rows, generation.prompts)
-        values = self._host._calculate_rewards(
+        values = calculate_rewards(
+            self._host,
+            self.mixture,
+            rows,
             host_rows,
             prompts,
             generation.column("completions"),

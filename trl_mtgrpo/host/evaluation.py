@@ -14,6 +14,7 @@ from ..tasks.rows import KEY
 from ..weighting.signals import summarize_accuracy, task_means
 from .collecting import Scored, Scorer
 from .doors import Generation, Live, read_generation
+from .reward_calls import calculate_rewards
 
 
 class TaskEvaluation:
@@ -115,9 +116,9 @@ class ScoredDoor(Live):
 
     def rewards(self, host: GRPOTrainer, *arguments: Any) -> torch.Tensor:
         rows = [row[KEY] for row in arguments[0]]
-        self.mixture.bind(rows)
         inputs, prompts, *further = arguments
-        values = host._calculate_rewards(inputs, self.mixture.images.prompts(rows, prompts), *further)
+        prompts = self.mixture.images.prompts(rows, prompts)
+        values = calculate_rewards(host, self.mixture, rows, inputs, prompts, *further)
         scored = self.scorer.score(values, rows, self._generation)
         self.evaluation.add(scored)
         known = self.mixture.scoring.host_values(scored.scores.parts, scored.task_ids, scored.scores.reward)

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from trl import GRPOTrainer
 
 from ..rollouts import Row
@@ -59,6 +61,17 @@ class ExtraColumns:
         ):
             pending.update({column: [row.logged.get(column) for row in rows] for column in columns})
             yield
+
+    def leave_out(self, outside: NDArray[np.bool_]) -> None:
+        """Takes the rows of the last batch that only fill its shape out of the table, shape `(N,)` over all ranks."""
+        if not outside.any():
+            return
+        for entry in self._trainer._logs.values():
+            for column in entry.values() if isinstance(entry, dict) else [entry]:
+                rows = list(column)[-len(outside) :]
+                if len(rows) == len(outside):  # images are there only where they are logged
+                    column.clear()
+                    column.extend(row for row, off in zip(rows, outside, strict=True) if not off)
 
     @contextmanager
     def of_evaluation(self, rows: Sequence[TaskRow]) -> Iterator[None]:

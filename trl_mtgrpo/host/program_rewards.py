@@ -17,6 +17,7 @@ from .distributed import Ranks
 from .doors import Generation
 from .logs import ExtraColumns
 from .program_tasks import ProgramTasks
+from .reward_calls import calculate_rewards
 
 
 class Seen(NamedTuple):
@@ -126,8 +127,8 @@ class ProgramRewards:
             [`Rollouts`]
         """
         rows, prompts, completions, ids, fields, failures = map(list, zip(*rollouts, strict=True))
-        self.mixture.bind(rows)
-        values = host._calculate_rewards([row.for_host() for row in rows], prompts, completions, ids)
+        copies = [row.for_host() for row in rows]
+        values = calculate_rewards(host, self.mixture, rows, copies, prompts, completions, ids)
         logged = self.columns.take()
         scored = self.scorer.score(values, rows, Generation(prompts, fields, []))
         failed = self.ranks.gather([int(value) for value in failures]).astype(bool)

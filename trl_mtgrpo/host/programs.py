@@ -35,6 +35,9 @@ from .turns import Turns
 
 logger = logging.getLogger(__name__)
 
+# Roles of one program; more of them are prompts that stand where a name belongs.
+_MOST_MODULES = 64
+
 
 @dataclass(eq=False)
 class HostPrograms:
@@ -297,6 +300,13 @@ class HostPrograms:
         }
         for task_id, module in sorted(set(self.ranks.gather_objects(sorted(own)))):
             self.modules[task_id].append(module)
+        for task_id, names in enumerate(self.modules):
+            if len(names) > _MOST_MODULES:
+                raise ValueError(
+                    f"`program` of task '{self.mixture.names[task_id]}' must call at most {_MOST_MODULES} modules, "
+                    f"got {len(names)} names such as {names[-3:]}. A name is the role of a call, the same in each "
+                    "rollout, and stands before the prompt: `call(module, prompt)`."
+                )
 
     def _rows(
         self,

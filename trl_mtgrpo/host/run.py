@@ -186,9 +186,11 @@ class MixtureRun(PlainRun):
         self.state = replace(state, carried=surplus)
         with self.columns.of(chosen.rows), self._answering(chosen.door), resting(self.mixture):
             inputs = host._generate_and_score_completions(chosen.host_rows)
+        fillers = filler_rows(batch)
+        self.columns.leave_out(fillers.ravel())
         check_loss_inputs(inputs, len(chosen.rows))
         add_behaviour_policy(inputs, [row.behaviour for row in chosen.rows], self.clip)
-        mark_rows(inputs, batch, filler_rows(batch), self.ranks, self.settings.improvement_groups)
+        mark_rows(inputs, batch, fillers, self.ranks, self.settings.improvement_groups)
         return inputs
 
     def _prepare_evaluation(self, host: GRPOTrainer, inputs: list[dict[str, Any]]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from ..tasks.names import check_baseline
 from ..weighting import PlateauGuard, TaskWeighting
 from .agent_checks import check_agents, check_host_options, check_images, reads_responses
 from .config import MultiTaskGRPOConfig
+from .first_words import check_evaluation_rows, warn_of_a_task_column, warn_of_settings
 from .schedule import Schedule, check_boundaries
 from .settings import Settings, chosen, resolve
 
@@ -24,6 +25,25 @@ logger = logging.getLogger(__name__)
 
 # A dataset without tasks is one task under this name, where the library's settings are to act on it.
 PLAIN_TASK = "default"
+
+
+# What is asked of a part; a function is called itself.
+_METHODS_OF: dict[str, tuple[str, ...]] = {
+    "weighting": ("init", "update", "weights"),
+    "sampler": ("open", "plan", "select"),
+    "group_filter": (),
+    "guard": ("init", "update", "bound"),
+    "prompt_source": ("draw", "observe"),
+    "rollout_source": (),
+}
+_CURES = {
+    "weighting": "A strategy of the library's own is named in the config: `task_weighting`.",
+    "sampler": "Leave it out for the configured one.",
+    "group_filter": "A filter of the library's own is named in the config: `group_filter`.",
+    "guard": "The config switches it: `plateau_guard`.",
+    "prompt_source": "Leave it out for a seeded order of each task's rows.",
+    "rollout_source": "It gets the trainer's own source and returns the one to ask.",
+}
 
 
 @dataclass(frozen=True)
@@ -37,6 +57,20 @@ class Parts:
     prompt_source: PromptSource | None = None
     rollout_source: Callable[[RolloutSource], RolloutSource] | None = None
     baseline_accuracy: Mapping[str, float] | None = None
+
+    def __post_init__(self) -> None:
+        for name, methods in _METHODS_OF.items():
+            part = getattr(self, name)
+            if part is None:
+                continue
+            if not methods and not callable(part):
+                raise TypeError(f"`{name}` must be a function where it is given, got {part!r:.80}. {_CURES[name]}")
+            is_class = bool(methods) and isinstance(part, type)
+            if is_class or not all(callable(getattr(part, method, None)) for method in methods):
+                cure = f"Make one: `{name}={part.__name__}(...)`." if is_class else _CURES[name]
+                raise TypeError(
+                    f"`{name}` must be an object with the methods {list(methods)}, got {part!r:.80}. {cure}"
+                )
 
     @property
     def of_method(self) -> dict[str, Any]:
@@ -72,6 +106,13 @@ class RunPlan:
     trains_host_rows: bool
     host_arguments: dict[str, Any]
     parses_responses: bool = False
+
+    @property
+    def unsaid(self) -> str | None:
+        """What the host would say of environments of this library's making, where the user has given none."""
+        tasks = () if self.mixture is None else self.mixture.tasks
+        given = self.mixture is None or any(task.environment_factory is not None for task in tasks)
+        return None if given else "'environment_factory'"
 
 
 def plan_run(
@@ -112,6 +153,11 @@ def plan_run(
         ValueError: for arguments that do not fit together.
     """
     args = _default_args(model) if args is None else args
+    if not isinstance(args, GRPOConfig):
+        raise TypeError(
+            f"`args` must be a `MultiTaskGRPOConfig` or a `GRPOConfig`, got {type(args).__name__}. Build one from its "
+            "fields: `MultiTaskGRPOConfig(output_dir, ...)`."
+        )
     factories = host_options.get("environment_factory")
     routed = isinstance(factories, Mapping) and "task" in (getattr(train_dataset, "column_names", None) or ())
     if tasks is None and reward_funcs is None and routed:
@@ -121,6 +167,8 @@ def plan_run(
     given = {"reward_funcs": reward_funcs, "train_dataset": train_dataset, "eval_dataset": eval_dataset}
     arguments: dict[str, Any] = {"model": model, "args": args, **given, **host_options}
     acts = [name for name in chosen(args) if name != "method"] + parts.given
+    if not has_tasks:
+        warn_of_a_task_column(reward_funcs, train_dataset)
     if not has_tasks and settings.trains_everything and not acts:
         return RunPlan(settings, None, True, arguments)
     if has_tasks:
@@ -154,10 +202,16 @@ def plan_run(
     # The host's loader cannot spread a batch over several generate calls, and how many groups a program's bundle
     # brings is known only when it has run.
     alone = all(task.max_environments is None and task.program is None for task in mixture.tasks)
-    own_rows = mixture.num_tasks == 1 and settings.trains_everything and alone
     num_groups = args.generation_batch_size // args.num_generations
+    # Nor can it fill one from fewer rows than a batch has prompts: it would end without a step.
+    enough = mixture.num_rows().sum() >= num_groups
+    own_rows = mixture.num_tasks == 1 and settings.trains_everything and alone and bool(enough)
     check_boundaries(args, Schedule.of(args, max(int(mixture.num_rows().sum()) // num_groups, 1)))
     _warn_of_weight_transfers(args, settings)
+    if has_tasks:
+        check_evaluation_rows(mixture, args)
+        if args.process_index == 0:
+            warn_of_settings(mixture, args, settings)
     arguments |= {"reward_funcs": list(mixture.functions), "train_dataset": mixture.host_dataset("train")}
     if has_tasks:
         arguments["eval_dataset"] = mixture.host_dataset("eval")

@@ -14,6 +14,7 @@ from ..rollouts import GroupFilter, PromptSource, RolloutSource
 from ..rollouts.loop import BatchSampler
 from ..state.run_state import MultiTaskState
 from ..tasks import Task
+from ..tasks.said import at_users_line
 from ..weighting import PlateauGuard, TaskWeighting
 from .build import build_run
 from .callbacks import TaskWeightCallback
@@ -124,7 +125,8 @@ class MultiTaskGRPOTrainer(GRPOTrainer):
         parts = Parts(weighting, sampler, group_filter, guard, prompt_source, rollout_source, baseline_accuracy)
         plan = plan_run(model, reward_funcs, args, train_dataset, eval_dataset, tasks, parts, kwargs)
         self.mixture, self.settings = plan.mixture, plan.settings
-        super().__init__(**plan.host_arguments)
+        with at_users_line(left_out=plan.unsaid):
+            super().__init__(**plan.host_arguments)
         if plan.mixture is not None:
             check_trainer(self)
             self._run = build_run(self, plan, parts)

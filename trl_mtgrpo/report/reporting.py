@@ -56,6 +56,8 @@ class RunReporter:
             Where progress and the table at the end are shown; `None` where they are not to be.
         skips (`bool`, *optional*, defaults to `False`):
             Whether solved prompts are passed over.
+        speaks (`bool`, *optional*, defaults to `True`):
+            Whether this process says what all of them know.
         clock (`Callable`, *optional*, defaults to `time.monotonic`):
             Seconds; they decide only whether progress is shown.
     """
@@ -66,6 +68,7 @@ class RunReporter:
     max_empty_steps: int
     screen: Screen | None = None
     skips: bool = False
+    speaks: bool = True
     clock: Callable[[], float] = time.monotonic
     _said: set[str] = field(default_factory=set)
     _failed: dict[str, str] = field(default_factory=dict)
@@ -211,6 +214,18 @@ class RunReporter:
             self._failed.setdefault(failure.task, failure.message)
             self._warn(f"{failure.task} {failure.function} {failure.reason}", failure.message)
 
+    def without_reward(self, task_ids: NDArray[np.int64], rows: NDArray[np.int64]) -> None:
+        """Names tasks of which completions of a batch got no reward, by their task and row."""
+        for k in np.unique(task_ids):
+            row = int(rows[task_ids == k][0])
+            first = f" (the first for row {row})" if row >= 0 else ""
+            self._warn(
+                f"without reward {self.names[k]}",
+                f"Completions of task {self.names[k]!r} got no reward{first}: every "
+                "reward function answered None. They count as neither right nor wrong and do not train. Return "
+                "a number for them, or filter such rows out.",
+            )
+
     def take_dropped(self) -> dict[str, float]:
         """How many rows were dropped since the last time, as a metric; nothing where none was."""
         dropped, self._dropped = self._dropped, 0
@@ -322,7 +337,8 @@ class RunReporter:
     def _warn(self, key: str, message: str) -> None:
         if key not in self._said:
             self._said.add(key)
-            logger.warning(message)
+            if self.speaks:
+                logger.warning(message)
 
 
 _MEASURED = re.compile(

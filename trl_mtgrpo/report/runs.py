@@ -211,7 +211,7 @@ def read_runs(arguments: Sequence[str]) -> list[Run]:
     """
     runs, stems = [], []
     for argument in arguments:
-        label, equals, folder = argument.partition("=")
+        label, equals, folder = ("", "", "") if Path(argument).exists() else argument.partition("=")
         runs.append(read_run(Path(folder), label) if equals else read_run(Path(argument)))
         stems.append(label if equals else _stem(runs[-1].name))
     for run in runs[1:]:

@@ -7,6 +7,7 @@ rollouts, so that batches do not depend on the timing of threads. Only the threa
 """
 
 import copy
+import inspect
 import threading
 import traceback
 from collections import Counter
@@ -21,6 +22,8 @@ from .traces import Answer, Call, Ending, Job, Refusal, Trace
 STOP = 2**31 - 1
 # Times that a stopped program may go on calling, by catching what stops it, until that is taken for a bug.
 _PATIENCE = 3
+# Characters of the longest name of a module; what is longer is a prompt.
+_LONGEST_NAME = 100
 # Seconds in which the threads of a run that ends in an error may end on their own.
 _FAREWELL = 5.0
 
@@ -100,6 +103,13 @@ class _Rollout:
             output = self.job.program(copy.deepcopy(dict(self.job.example)), ProgramCall(self))
             if not self._stopped:
                 trace.output = output
+            if inspect.isawaitable(output) or inspect.isgenerator(output):
+                self.found_bug(
+                    f"must return its output, got a {type(output).__name__}, of which nothing has run. Await or "
+                    "exhaust it inside the program."
+                )
+                if inspect.iscoroutine(output):
+                    output.close()
         except _Stopped:
             pass
         except BaseException as error:  # a thread that dies of it would leave all ranks waiting
@@ -129,6 +139,11 @@ class _Rollout:
 
     def ask(self, module: str, prompt: Any) -> Answer:
         """In the rollout's thread: waits for the answer."""
+        if self.done and threading.current_thread() is not self.thread:
+            raise RuntimeError(
+                "`call` must be used while its program runs, got a call after the end. Call the model inside the "
+                "program, and return what it answered."
+            )
         if self._stopped:
             self._refuse_again()
         wrong = self._wrong_call(module, prompt)
@@ -157,6 +172,11 @@ class _Rollout:
             )
         if not isinstance(module, str) or not module.strip() or "/" in module:
             return f"must name the module of a call with text without a slash, got {module!r}. Name it by its role."
+        if len(module) > _LONGEST_NAME or not module.isprintable():
+            return (
+                f"must name the module of a call in one short line, got {module!r:.80}. Its name comes first, and is "
+                "the same in each rollout: `call(module, prompt)`."
+            )
         messages = isinstance(prompt, list | tuple) and all(
             isinstance(message, Mapping)
             and isinstance(message.get("role"), str)

@@ -1,6 +1,7 @@
 """What must hold of the tasks of a mixture together."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from .names import as_number
 from .prompts import kind_name
@@ -11,7 +12,7 @@ def checked_tasks(given: Sequence[Task]) -> tuple[Task, ...]:
     """The tasks of a mixture: at least one, with distinct names and prompts of one kind."""
     tasks = tuple(given) if isinstance(given, Sequence) else ()
     if not tasks or not all(isinstance(task, Task) for task in tasks):
-        raise ValueError(f"`tasks` must be a list of at least one `Task`, got {given!r}. Build them with `Task`.")
+        raise ValueError(f"`tasks` must be a list of at least one `Task`, got {_shown(given)}. {_cure(given)}")
     names = [task.name for task in tasks]
     if len(set(names)) != len(names):
         repeated = sorted({name for name in names if names.count(name) > 1})
@@ -25,6 +26,22 @@ def checked_tasks(given: Sequence[Task]) -> tuple[Task, ...]:
             + ". Convert the prompts of one kind with `dataset.map`."
         )
     return tasks
+
+
+def _shown(given: Any) -> str:
+    if isinstance(given, Sequence) and not isinstance(given, str):
+        return f"[{', '.join(f'`{item.name}`' if isinstance(item, Task) else repr(item)[:40] for item in given)}]"
+    return type(given).__name__
+
+
+def _cure(given: Any) -> str:
+    if isinstance(given, Task):
+        return "Put it into a list: `tasks=[task]`."
+    if isinstance(given, Mapping):
+        return "A name stands in its task: `tasks=list(tasks.values())`."
+    if isinstance(given, Iterable) and not isinstance(given, str | Sequence):
+        return "Make a list of it: `tasks=list(tasks)`."
+    return "Build them with `Task`."
 
 
 def check_mixture_options(on_error: str, timeout: float | None) -> None:

@@ -52,7 +52,7 @@ class HostEnvironment:
             if self._environment is None:
                 self._environment = self._owner.make(self._task)
             return _observation(self._environment.reset(**_own_columns(self._task, row[KEY])))
-        except Exception as error:  # user code may raise anything; raised again on every rank together
+        except (Exception, SystemExit) as error:  # user code may raise anything; raised again on every rank together
             self._owner.fail(
                 self._task,
                 "reset",
@@ -108,6 +108,13 @@ class TaskEnvironments:
     def make(self, task: "Task") -> Any:
         """An environment of the user's own."""
         made = task.make_environment()
+        if any(made is other for _, other in self._made):
+            self.fail(
+                task,
+                "environment_factory",
+                f"`environment_factory` of task '{task.name}' must make a new environment at each call, got the same "
+                f"{type(made).__name__} again. Rollouts are played at the same time: return a new object.",
+            )
         self._made.append((task.name, made))
         return made
 
@@ -124,6 +131,7 @@ class TaskEnvironments:
                 Those that hold them; they make new ones when they are reset again.
         """
         made, self._made = self._made, []
+        failed: dict[str, list[str]] = {}
         for instance in instances:
             instance._environment = None
         for task, environment in made:
@@ -135,9 +143,14 @@ class TaskEnvironments:
                 if inspect.isawaitable(result):
                     asyncio.run(_awaited(result))
             except Exception as error:  # user code may raise anything; the run's own error, if any, must come first
-                logger.warning(
-                    "An environment of task %r failed in `close`: %s: %s", task, type(error).__name__, error
-                )
+                failed.setdefault(task, []).append(f"{type(error).__name__}: {error}")
+        for task, messages in failed.items():
+            logger.warning(
+                "An environment of task %r failed in `close`: %s%s. What it holds may stay open: catch that there.",
+                task,
+                messages[0],
+                f" (and {len(messages) - 1} more of the task)" if len(messages) > 1 else "",
+            )
 
     def _members(self, task: "Task") -> dict[str, Callable[..., Any]]:
         members = {
@@ -308,8 +321,12 @@ def _checked(instance: HostEnvironment, name: str, result: Any) -> Any:
 def _observation(value: Any) -> Any:
     if has_image(value):
         raise TypeError("an observation must be text, got an image")
-    if value is not None and not isinstance(value, str | list):
-        raise TypeError(f"an observation must be text, a list of content parts or None, got {repr(value)[:80]}")
+    parts = isinstance(value, list) and all(isinstance(part, dict) and "type" in part for part in value)
+    if value is not None and not isinstance(value, str) and not parts:
+        raise TypeError(
+            f"an observation must be text, a list of content parts or None, got {repr(value)[:80]}. A part is "
+            "`{'type': 'text', 'text': '...'}`"
+        )
     return value
 
 

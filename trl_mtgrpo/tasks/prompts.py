@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Dataset
+from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
 from .names import close_names
 from .rows import read_rows
@@ -130,7 +130,13 @@ def rows_by_task(dataset: Any, argument: str, names: tuple[str, ...], must_cover
         )
     rows: dict[str, list[int]] = {}
     for row, name in enumerate(_column(dataset, "task")):
-        rows.setdefault(name, []).append(row)
+        if not isinstance(name, str | None):
+            raise ValueError(
+                f"`{argument}` must have names of tasks in its column 'task', got {name!r} of type "
+                f"{type(name).__name__} in row {row}. Give the rows a column of text under this "
+                "name."
+            )
+        rows.setdefault(name, []).append(row)  # type: ignore[arg-type]
     unknown = [name for name in rows if name not in names]
     unused = [name for name in names if name not in rows] if must_cover else []
     if unused:
@@ -162,6 +168,14 @@ def sets_by_task(dataset: Dataset | Mapping[str, Dataset] | None, names: tuple[s
             f"{close_names(unknown, names)} Rename them; other sets can be given to `trainer.evaluate`, with a column "
             "'task'."
         )
+    for name, rows_of_task in dataset.items():
+        if "task" in (getattr(rows_of_task, "column_names", None) or ()):
+            others = sorted({str(other) for other in _column(rows_of_task, "task")} - {name})
+            if others:
+                raise ValueError(
+                    f"`eval_dataset` must hold under '{name}' rows of that task only, got rows of {others}. Pass one "
+                    "set for all tasks, or filter it by its column 'task'."
+                )
     return dataset
 
 
@@ -186,16 +200,27 @@ def check_dataset(dataset: Any, owner: str) -> None:
     if isinstance(dataset, Dataset):
         return
     kind = type(dataset).__name__
+    if isinstance(dataset, DatasetDict | IterableDatasetDict) or (
+        isinstance(dataset, Mapping) and any(isinstance(part, Dataset | IterableDataset) for part in dataset.values())
+    ):
+        splits = list(dataset)
+        cure = f"Name one of them: `dataset[{splits[0]!r}]`." if splits else "Load one that has some."
+        raise TypeError(f"{owner} must be a `datasets.Dataset`, got {kind} with the splits {splits}. {cure}")
+    raise TypeError(f"{owner} must be a `datasets.Dataset`, got {kind}. {_cure(dataset)}")
+
+
+def _cure(dataset: Any) -> str:
+    if isinstance(dataset, str):
+        return "Load it first: `datasets.load_dataset(name, split='train')`."
+    if dataset is None:
+        return "Give its rows; an environment that makes its own problems has their number instead, `num_rows`."
+    if isinstance(dataset, list | tuple):
+        return "Build one: `Dataset.from_list(rows)`."
     if isinstance(dataset, Mapping):
-        first = next(iter(dataset), "train")
-        raise TypeError(
-            f"{owner} must be a `datasets.Dataset`, got {kind} with the splits {list(dataset)}. Name one of them: "
-            f"`dataset[{first!r}]`."
-        )
-    raise TypeError(
-        f"{owner} must be a `datasets.Dataset`, got {kind}. Rows are drawn by position, so turn a stream into one "
-        "with `Dataset.from_list(list(stream.take(n)))`."
-    )
+        return "Build one: `Dataset.from_dict(columns)`."
+    if type(dataset).__name__ == "DataFrame":
+        return "Build one: `Dataset.from_pandas(frame)`."
+    return "Rows are drawn by position, so turn a stream into one with `Dataset.from_list(list(stream.take(n)))`."
 
 
 def makes_columns(dataset: Dataset) -> bool:

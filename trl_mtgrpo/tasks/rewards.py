@@ -9,7 +9,7 @@ import inspect
 import math
 import numbers
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any, Literal
 
 from .environments import users_environment
@@ -254,7 +254,8 @@ def function_name(func: RewardFunc) -> str:
 
 def _as_list(result: Any) -> Any:
     # Inside the guarded call, because a lazy result runs user code while it is read.
-    return list(result) if isinstance(result, Iterable) and not isinstance(result, str | bytes) else result
+    ordered = isinstance(result, Iterable) and not isinstance(result, str | bytes | Mapping | Set)
+    return list(result) if ordered else result
 
 
 def _log_spread(

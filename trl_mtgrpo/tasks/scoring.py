@@ -1,12 +1,13 @@
 """Where a completion is scored: what the task's functions gave becomes one reward and one success, once."""
 
-import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from .said import warn_user
 
 
 class Scores(NamedTuple):
@@ -74,6 +75,7 @@ class Scoring:
 
     tasks: tuple[TaskScoring, ...]
     num_columns: int
+    _said: set[str] = field(default_factory=set, repr=False, compare=False)
 
     @property
     def num_parts(self) -> int:
@@ -156,11 +158,12 @@ class Scoring:
         low, high = task.reward_range
         scaled = (summed - low) / (high - low)
         # A single task is compared with no other, so its units favour nobody.
-        if len(self.tasks) > 1 and np.any((scaled < -1e-6) | (scaled > 1 + 1e-6)):
-            warnings.warn(
+        leaves = len(self.tasks) > 1 and np.any((scaled < -1e-6) | (scaled > 1 + 1e-6))
+        if leaves and task.name not in self._said:
+            self._said.add(task.name)
+            warn_user(
                 f"rewards of task '{task.name}' leave its `reward_range` {task.reward_range} and are cut to it. Give "
-                "the task the range its rewards really have, or a `success_threshold`.",
-                stacklevel=2,
+                "the task the range its rewards really have, or a `success_threshold`."
             )
         return np.clip(scaled, 0.0, 1.0)
 

@@ -1,12 +1,66 @@
-"""Whether a reward function can be called: every name that it asks for, and every one that it is given, must fit."""
+"""Whether a function of the user's can be called: what it asks for, and what it is given, must fit."""
 
+import functools
 import inspect
+from collections.abc import Callable
+from typing import Any
 
 from datasets import Dataset
 
 from .names import close_names
 from .prompts import makes_columns, visible_columns
-from .rewards import DROPPED, PASSED, RewardFunc, function_name
+from .rewards import DROPPED, PASSED, RewardFunc, function_name, is_async
+
+
+def check_program(program: Callable[..., Any], task: str) -> None:
+    """
+    Check that a program can be called, and that a call gives its output.
+
+    Args:
+        program (`Callable`):
+            The program.
+        task (`str`):
+            Name of the task.
+
+    Raises:
+        `ValueError`: when it is a class, awaits or yields, or does not take an example and `call`.
+    """
+    owner = f"`program` of task '{task}'"
+    if inspect.isclass(program):
+        raise ValueError(
+            f"{owner} must be made before it is given, got the class {program.__name__}. Write "
+            f"`program={program.__name__}(...)`."
+        )
+    if any(kind.__module__.split(".")[0] == "dspy" for kind in type(program).__mro__):
+        return  # it takes columns, and `call` by its language model
+    if is_async(program):
+        raise ValueError(
+            f"{owner} must be a plain function, got '{function_name(program)}', which is async. Rollouts run beside "
+            "each other in threads: write `def`, and `asyncio.run(...)` around what has to be awaited."
+        )
+    if yields(program):
+        raise ValueError(
+            f"{owner} must return its output, got '{function_name(program)}', which yields. Write `return`."
+        )
+    try:
+        signature = inspect.signature(program)
+    except (TypeError, ValueError):  # compiled code without one
+        return
+    try:
+        signature.bind({}, None)
+    except TypeError as error:
+        raise ValueError(
+            f"{owner} must take an example and `call`, got '{function_name(program)}{signature}' ({error}). Write "
+            "`program(example, call)`, and bind what else it needs with `functools.partial`."
+        ) from None
+
+
+def yields(func: Callable[..., Any]) -> bool:
+    """Whether calling a function gives a generator."""
+    while isinstance(func, functools.partial):
+        func = func.func
+    called = func if inspect.isroutine(func) else type(func).__call__
+    return inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called)
 
 
 def check_signature(

@@ -11,9 +11,10 @@ from .environments import check_environment, environment_reward, owned_rows
 from .failures import ProgramFailure
 from .names import as_number
 from .prompts import is_conversational, kind_name, visible_columns
-from .rewards import RewardFunc
-from .signatures import check_signature
+from .rewards import RewardFunc, function_name
+from .signatures import check_program, check_signature
 from .task_options import check_options
+from .tools import check_tools
 
 
 AnyReward = RewardFunc | str | nn.Module
@@ -129,6 +130,20 @@ class Task:
         self._check_measures()
         self._check_data()
         self._check_program()
+        if self.is_agentic:
+            check_tools(self)
+
+    def __repr__(self) -> str:
+        rows = [f"{len(dataset):,} {split.removesuffix('_dataset')} rows" for split, dataset in self.splits.items()]
+        named = {
+            "reward_funcs": [function for function, *_ in self.sources()],
+            "tools": self.tools,
+            "program": [] if self.program is None else [self.program],
+        }
+        shown = [f"{key}=[{', '.join(map(_short, value))}]" for key, value in named.items() if value]
+        if self.success_threshold is not None:
+            shown.append(f"success_threshold={self.success_threshold:g}")
+        return f"Task({', '.join([repr(self.name), *rows, *shown])})"
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
@@ -259,6 +274,7 @@ class Task:
     def _check_program(self) -> None:
         if self.program is None:
             return
+        check_program(self.program, self.name)
         assert self.reward_weights is not None
         if not any(self.reward_weights):
             raise ValueError(
@@ -298,6 +314,10 @@ class Task:
                 f"{kind_name(not self.is_conversational)} against {kind_name(self.is_conversational)}. Convert one "
                 "of the two with `dataset.map`."
             )
+
+
+def _short(function: AnyReward | Callable[..., Any]) -> str:
+    return function if isinstance(function, str) else function_name(function)
 
 
 def _several(given: Any) -> tuple[Any, ...]:

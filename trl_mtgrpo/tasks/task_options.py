@@ -24,14 +24,20 @@ def check_options(task: "Task") -> None:
     for option in ("max_completion_length", "num_rows", "max_environments"):
         _check(task, option, _is_count, "a positive whole number")
     _check(task, "tool_timeout", lambda value: (as_number(value) or 0) > 0, "a positive number of seconds")
-    _check(task, "tools", _are_functions, "a list of functions")
-    _check(task, "environment_factory", callable, "a class, or a function that makes an environment")
+    _check(task, "tools", _are_functions, "a list of functions", "write `tools=[function]`")
+    _check(
+        task,
+        "environment_factory",
+        callable,
+        "a class, or a function that makes an environment",
+        "pass the class itself: one is made per rollout",
+    )
     _check(task, "program", callable, "a function `program(example, call)`")
     _check(task, "module_rewards", _are_named_functions, "a dict from module name to reward function")
     _check(task, "trainable_modules", _are_names, "a list of module names")
     _check(task, "failure_reward", lambda value: value is None or as_number(value) is not None, "a finite number")
     _check(task, "format_failure_reward", lambda value: as_number(value) is not None, "a finite number")
-    _check(task, "failure_exceptions", _are_exceptions, "a tuple of exception classes")
+    _check(task, "failure_exceptions", _are_exceptions, "a tuple of exception classes", "write `(ValueError,)`")
     environment, program = task.environment_factory is not None, task.program is not None
     _needs(task, ("max_environments", "num_rows"), environment, "`environment_factory`")
     _needs(task, ("tool_timeout",), environment or bool(task.tools), "`tools` or `environment_factory`")
@@ -49,12 +55,13 @@ def check_options(task: "Task") -> None:
         )
 
 
-def _check(task: "Task", option: str, fits: Callable[[Any], bool], kind: str) -> None:
+def _check(task: "Task", option: str, fits: Callable[[Any], bool], kind: str, cure: str = "") -> None:
     value = getattr(task, option)
     default = type(task).__dataclass_fields__[option].default
     if value is not default and not fits(value):
         raise TypeError(
-            f"`{option}` of task '{task.name}' must be {kind}, got {value!r}. Leave it out for the default, {default}."
+            f"`{option}` of task '{task.name}' must be {kind}, got {value!r}. Leave it out for the default, {default}"
+            + (f", or {cure}." if cure else ".")
         )
 
 

@@ -16,6 +16,13 @@ class RewardTimeout(BaseException):
     """Raised in user code whose time is over; not an `Exception`, so that user code does not swallow it."""
 
 
+class ExitError(RuntimeError):
+    """In place of `SystemExit` from user code, which would end one process and leave the others waiting."""
+
+    def __init__(self, asked: SystemExit) -> None:
+        super().__init__(f"it asked the process to exit, with {asked.code!r}")
+
+
 def call_within(seconds: float | None, function: Callable[[], Any]) -> Any:
     """
     Call a function and interrupt it after a while, also when it computes without pause.
@@ -39,13 +46,17 @@ def call_within(seconds: float | None, function: Callable[[], Any]) -> Any:
 
     Raises:
         `RewardTimeout`: when the time is over.
+        `ExitError`: when the function wants to end the process.
     """
-    if seconds is None:
-        return function()
     in_main = threading.current_thread() is threading.main_thread()
-    if in_main and hasattr(signal, "SIGURG") and hasattr(signal, "pthread_kill"):
-        return _call_interruptibly(seconds, function)
-    return _call_apart(seconds, function)
+    try:
+        if seconds is None:
+            return function()
+        if in_main and hasattr(signal, "SIGURG") and hasattr(signal, "pthread_kill"):
+            return _call_interruptibly(seconds, function)
+        return _call_apart(seconds, function)
+    except SystemExit as error:
+        raise ExitError(error) from error
 
 
 async def await_within(seconds: float | None, function: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
@@ -67,9 +78,10 @@ async def await_within(seconds: float | None, function: Callable[[], Coroutine[A
 
     Raises:
         `RewardTimeout`: when the time is over.
+        `ExitError`: when the function wants to end the process.
     """
     if seconds is None:
-        return await function()
+        return await _staying(function)
     loop = _running_loop()
     limited = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_cancelled_after(seconds, function), loop.loop))
     # Longer than the limit itself, so that a loop that is alive cancels what waits.
@@ -81,11 +93,18 @@ async def await_within(seconds: float | None, function: Callable[[], Coroutine[A
     return limited.result()
 
 
+async def _staying(function: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    try:
+        return await function()
+    except SystemExit as error:  # it would end the loop, and everyone who waits for it would wait on
+        raise ExitError(error) from error
+
+
 async def _cancelled_after(seconds: float, function: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
     deadline = asyncio.timeout(seconds)
     try:
         async with deadline:
-            return await function()
+            return await _staying(function)
     except TimeoutError:
         if deadline.expired():
             raise RewardTimeout from None
