@@ -195,9 +195,8 @@ class BatchLoop:
             accepted = np.bincount(found.task[found.accepted], minlength=request.size)
             spared = float((self.num_generations - found.pilot)[found.stopped].sum()) / self.num_generations
             ledger = ledger.record(generated, accepted, found.token_counts(request.size), spared)
-            # Of whole groups, for which those that pilots let through stand.
-            whole = np.bincount(found.task[found.accepted], found.weight[found.accepted], request.size)
-            acceptance = acceptance.update(generated, np.minimum(whole, generated))
+            whole = accepted if self.pilots is None else self.pilots.whole(accepted, generated, state.pilots)
+            acceptance = acceptance.update(generated, whole)
             rounds.append(found)
             if on_round is not None:
                 so_far = GroupFacts.join(rounds)

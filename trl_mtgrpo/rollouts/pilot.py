@@ -1,6 +1,6 @@
 """Groups that are begun with a few rollouts, completed where these differ, and weighted for it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
@@ -38,6 +38,15 @@ class Rollouts(NamedTuple):
     parts: NDArray[np.float32]
     place: IntVector
 
+    @classmethod
+    def join(cls, some: Sequence["Rollouts"]) -> "Rollouts":
+        """The rollouts of several, one after another."""
+        return cls(*(np.concatenate(column) for column in zip(*some, strict=True)))  # type: ignore[arg-type]
+
+    def first(self, count: int) -> "Rollouts":
+        """The first ones."""
+        return Rollouts(*(column[:count] for column in self))  # type: ignore[arg-type]
+
 
 # Rollouts of a task's row each, given both by rollout, shapes `(R,)`.
 MakeRollouts = Callable[[IntVector, IntVector], Rollouts]
@@ -48,9 +57,9 @@ Judging = Callable[..., Any]
 @dataclass(frozen=True, eq=False)
 class PilotRule:
     r"""
-    Begins groups with a pilot of \(m\) rollouts. A group whose pilot has rollouts of two classes, such as a correct and
-    a wrong one, is completed; another one with the probability `chance`. A completed group stands for \(1 / \pi\)
-    groups, with \(\pi\) of [`completion_chance`].
+    Begins groups with a pilot of \(m\) rollouts. A group whose pilot has rollouts of two classes, such as a correct
+    and a wrong one, is completed; another one with the probability `chance`. A completed group stands for
+    \(1 / \pi\) groups, with \(\pi\) of [`completion_chance`].
 
     Args:
         size (`int`):
@@ -74,13 +83,28 @@ class PilotRule:
 
     # What the loop asks
 
+    def active(self, estimate: PilotEstimate) -> NDArray[np.bool_]:
+        """Tasks whose next groups begin with a pilot, shape `(K,)`."""
+        if self.tasks == "all":
+            return np.ones(len(self.has_outcome), dtype=bool)
+        return estimate.active if estimate.size == self.size else np.zeros_like(estimate.active)
+
     def mark(self, prompts: Prompts, estimate: PilotEstimate) -> Prompts:
         """`prompts` with the size of their pilots."""
-        return prompts._replace(pilot=np.where(self._active(estimate)[prompts.task], self.size, 0))
+        return prompts._replace(pilot=np.where(self.active(estimate)[prompts.task], self.size, 0))
+
+    def whole(
+        self, accepted: IntVector, generated: IntVector, estimate: PilotEstimate
+    ) -> NDArray[np.float64] | IntVector:
+        """How many of `generated` groups would have been accepted if all were whole, shape `(K,)`."""
+        active = self.active(estimate)
+        return (
+            np.minimum(accepted * np.where(active, estimate.mean_weight, 1.0), generated) if active.any() else accepted
+        )
 
     def planned(self, acceptance: AcceptanceEstimate, estimate: PilotEstimate) -> AcceptanceEstimate:
         """The acceptance of groups as they are made, from that of whole ones."""
-        active = self._active(estimate)
+        active = self.active(estimate)
         if not active.any():
             return acceptance
         accepted = acceptance.accepted / np.where(active, estimate.mean_weight, 1.0)
@@ -142,6 +166,7 @@ class PilotRule:
         rng: np.random.Generator,
         make: MakeRollouts,
         judge: Judging,
+        judge_pilot: Judging,
         generation: int,
     ) -> GroupFacts:
         """
@@ -157,7 +182,9 @@ class PilotRule:
             make (`Callable`):
                 Makes rollouts.
             judge ([`Judge`]):
-                Says which groups may train.
+                Says which whole groups may train.
+            judge_pilot ([`Judge`]):
+                Says what came of the others.
             generation (`int`):
                 Index of the generation batch.
         """
@@ -176,7 +203,7 @@ class PilotRule:
         for length in np.unique(done).tolist():
             some = np.flatnonzero(done == length)
             part = [values[some, :length] for values in (found.reward, found.success, found.parts, found.in_loss)]
-            verdict = judge(task[some], *part)
+            verdict = (judge if length == episodes else judge_pilot)(task[some], *part)
             outcome[some], accepted[some] = verdict.outcome, verdict.accepted & (length == episodes)
         completed = np.flatnonzero((pilot > 0) & (done == episodes))
         classes = self.classes(task[completed], found.reward[completed], found.success[completed])
@@ -203,9 +230,7 @@ class PilotRule:
             pilot=pilot,
         )
 
-    def classes(
-        self, task: IntVector, reward: NDArray[np.float64], success: NDArray[np.float64]
-    ) -> NDArray[np.int64]:
+    def classes(self, task: IntVector, reward: NDArray[np.float64], success: NDArray[np.float64]) -> NDArray[np.int64]:
         """The class of each rollout, shape `(N, G)`: its reward, or whether it is correct."""
         key = np.round(reward, _DECIMALS)
         if self.strict:
@@ -214,11 +239,6 @@ class PilotRule:
             key = np.where(known, np.where(success >= 0.5, np.inf, -np.inf), key)
         found: NDArray[np.int64] = np.unique(key, return_inverse=True)[1].reshape(key.shape).astype(np.int64)
         return found
-
-    def _active(self, estimate: PilotEstimate) -> NDArray[np.bool_]:
-        if self.tasks == "all":
-            return np.ones(len(self.has_outcome), dtype=bool)
-        return estimate.active if estimate.size == self.size else np.zeros_like(estimate.active)
 
     def _alike(
         self, task: IntVector, reward: NDArray[np.float64], success: NDArray[np.float64], first: IntVector
@@ -241,6 +261,15 @@ class PilotRule:
         """Of whole groups, the chance that a pilot would be correct throughout, shape `(N,)`."""
         only = chance_of_only(facts.success.shape[1], self.size)[(facts.success >= 0.5).sum(axis=1)]
         return np.where(self.has_outcome[facts.task], only, 0.0)
+
+
+def loss_weights(groups: GroupFacts, estimate: PilotEstimate) -> NDArray[np.float64]:
+    r"""
+    Factors on the advantages of groups, shape `(N,)`: 1 of those that were begun whole, and \(1 / \pi\) over the
+    task's mean of it of those that began with a pilot. Without the mean a task would move the model by more than its
+    share of the batch, because a batch holds as many groups with pilots as without.
+    """
+    return np.where(groups.pilot > 0, groups.weight / estimate.mean_weight[groups.task], 1.0)
 
 
 class _Groups:

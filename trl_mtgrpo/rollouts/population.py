@@ -35,7 +35,7 @@ class PopulationResult:
         measured (`numpy.ndarray`): What the task weights were told of it, NaN where nothing was generated.
         raw (`numpy.ndarray`): Mean success of what was generated.
         rollouts (`numpy.ndarray`): Rollouts generated.
-        piloted (`numpy.ndarray` of `bool`): Whether groups began with a pilot.
+        piloted (`numpy.ndarray` of `bool`): Whether its groups begin with a pilot.
         pilot_saving (`numpy.ndarray`): What pilots are believed to save or cost, NaN where unknown.
         saving (`numpy.ndarray`): What the memory believes that passing over solved prompts saves, NaN where unknown.
         desired (`numpy.ndarray`): Groups drawn from the weights.
@@ -93,7 +93,9 @@ class PopulationRollouts:
         """See [`RolloutSource`]."""
         task, size = prompts.task, len(prompts.task)
         if self.pilots is not None and prompts.pilot is not None and prompts.pilot.any():
-            return self.pilots.produce(prompts, episodes, rng, lambda *rows: self._rollouts(*rows, rng), _judge, self.step)
+            return self.pilots.produce(
+                prompts, episodes, rng, lambda task, row: self._rollouts(task, row, rng), _judge, _judge, self.step
+            )
         chance = self._chance(task, prompts.row)
         success = (rng.random((size, episodes)) < chance[:, None]).astype(np.float64)
         outcome = group_outcomes(success, correct=success)
@@ -226,18 +228,20 @@ def simulate_prompts(
     source, rows = PopulationRollouts(pilots=pilots), []
     state = SimulatedState.start(num_tasks, SimulatedDraws((0,) * num_tasks, PromptMemory.start(num_tasks)))
     counts: dict[str, Any] = {
-        name: np.zeros((num_steps, num_tasks), dtype=np.int64) for name in ("generated", "trained", "rollouts", "desired")
+        name: np.zeros((num_steps, num_tasks), dtype=np.int64)
+        for name in ("generated", "trained", "rollouts", "desired")
     }
     values: dict[str, Any] = {name: np.zeros((num_steps, num_tasks)) for name in _VALUES}
     counts["piloted"] = np.zeros((num_steps, num_tasks), dtype=np.bool_)
     rounds = np.zeros(num_steps, dtype=np.int64)
     for step in range(num_steps):
         source.step, source.rates = step, [pass_rates(step, task) for task in range(num_tasks)]
+        if pilots is not None:
+            counts["piloted"][step] = pilots.active(state.pilots)
         batch, state = loop.collect(state, weights[step], source)
         counts["generated"][step] = batch.group_ledger.generated
         counts["trained"][step] = batch.group_ledger.trained
         counts["rollouts"][step] = batch.rollout_ledger.generated
-        counts["piloted"][step] = np.bincount(batch.generated.task, batch.generated.pilot, num_tasks) > 0
         counts["desired"][step] = batch.plan.desired
         g = num_generations
         values["acceptance"][step] = [(1.0 - p**g - (1.0 - p) ** g).mean() for p in source.rates]
