@@ -143,15 +143,16 @@ class PilotRule:
         share, accepted = self.size / facts.reward.shape[1], facts.accepted
         right = self._right_pilots(facts)
         known = right & ~facts.stopped
-        expected_right = np.where(whole, self._all_right(facts), known)
+        # Of those only the completed ones tell, one in 1 / c.
+        told = np.where(whole, 1.0, known / self.chance)
         columns = [
             np.ones(len(facts)),
             share + (1.0 - share) * goes_on,
             np.where(whole, accepted, accepted * facts.weight),
             np.where(whole, accepted * chance, accepted),
             np.where(whole, accepted / chance, accepted * facts.weight**2),
-            expected_right,
-            np.where(whole | known, facts.outcome == _SOLVED, False),
+            np.where(whole, self._all_right(facts), told),
+            told * (facts.outcome == _SOLVED),
         ]
         num_tasks = len(self.has_outcome)
         new = np.stack([np.bincount(facts.task, column, num_tasks) for column in columns], axis=1)
