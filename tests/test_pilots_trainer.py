@@ -9,10 +9,13 @@ import pytest
 import torch
 
 from tests.resume_runs import differences, final_facts, recorded_tasks
-from tests.tiny import contains_a, contains_digit, rows, tiny_trainer
+from tests.tiny import contains_a, contains_digit, rows, tiny_config, tiny_trainer
 from trl_mtgrpo import MultiTaskGRPOTrainer, Task
+from trl_mtgrpo.host.pilot_checks import check_pilots
+from trl_mtgrpo.host.settings import resolve
 from trl_mtgrpo.rollouts import loss_weights
 from trl_mtgrpo.sampling.accounting import REASONS
+from trl_mtgrpo.tasks import TaskMixture
 
 
 # Two groups of eight a step.
@@ -131,7 +134,6 @@ def test_a_size_that_does_not_divide_the_group_is_refused(tmp_path: Path, size: 
         ({"scale_rewards": "batch"}, "where advantages are scaled by the whole batch"),
         ({"multi_objective_aggregation": "normalize_then_sum"}, "where advantages are scaled by the whole batch"),
         ({"use_vllm": True, "vllm_mode": "server"}, "with `vllm_mode='server'`"),
-        ({"rollout_func": lambda prompts, trainer: {}}, "beside a `rollout_func`"),
     ],
 )
 def test_what_pilots_cannot_serve_is_refused(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
@@ -151,5 +153,12 @@ def shout(text: str) -> str:
 
 def test_a_task_with_tools_is_refused(tmp_path: Path) -> None:
     task = Task("tools", rows("t", chat=True), contains_digit, success_threshold=1.0, tools=[shout])
+    args = tiny_config(tmp_path, **PILOTS)
     with pytest.raises(ValueError, match=r"must be None with tools or an environment \(task 'tools'\), got 4"):
-        tiny_trainer(tmp_path, [task], **PILOTS)
+        check_pilots(resolve(args), args, TaskMixture([task]))
+
+
+def test_a_function_that_makes_completions_is_refused(tmp_path: Path) -> None:
+    args = tiny_config(tmp_path, **PILOTS)
+    with pytest.raises(ValueError, match="`pilot_generations` must be None beside a `rollout_func`, got 4"):
+        check_pilots(resolve(args), args, TaskMixture(tasks()), rollout_func=print)
