@@ -134,6 +134,8 @@ class PilotRule:
         """The estimate after a step."""
         if estimate.size != self.size:  # it was about others
             estimate = PilotEstimate.start(len(self.has_outcome), self.size)
+        if not len(facts):
+            return estimate
         whole, piloted = facts.pilot == 0, facts.pilot > 0
         if_whole = completion_chance(self.classes(facts.task, facts.reward, facts.success), self.size, self.chance)
         chance = np.where(whole, if_whole, 1.0 / facts.weight)
