@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..sampling import OUTCOMES, BatchLedger, Corrected
-from ..sampling.accounting import REASONS, RolloutLedger
+from ..sampling.accounting import PILOT, REASONS, RolloutLedger
 from .facts import GroupFacts, IntVector
 
 
@@ -107,8 +107,9 @@ def filled(trained: GroupFacts, generated: GroupFacts, missing: int, rng: np.ran
     return GroupFacts.join([trained, filling, pool.select(repeats)])
 
 
-# Reasons of the ledger as outcomes.
-REASON_CODES = [OUTCOMES.index(reason) for reason in REASONS]
+# Outcomes and the one reason that is none, and where in these the ledger's reasons are.
+_FATES = (*OUTCOMES, PILOT)
+_REASONS = [_FATES.index(reason) for reason in REASONS]
 
 
 def sums(task: NDArray[np.int64], values: NDArray[Any] | None, num_tasks: int) -> NDArray[np.int64]:
@@ -126,5 +127,16 @@ def tally(
     task: NDArray[np.int64], outcome: NDArray[np.int64], values: NDArray[Any] | None, num_tasks: int
 ) -> NDArray[np.int64]:
     """Sums of `values`, or entries, per task and outcome, shape `(K, len(OUTCOMES))`."""
-    size = len(OUTCOMES)
-    return sums(task * size + outcome, values, num_tasks * size).reshape(num_tasks, size)
+    return _tally(task, outcome, values, num_tasks, len(OUTCOMES))
+
+
+def tally_reasons(rejected: GroupFacts, values: NDArray[Any] | None, num_tasks: int) -> NDArray[np.int64]:
+    """Sums of `values`, or entries, per task and reason, shape `(K, len(REASONS))`."""
+    fate = np.where(rejected.stopped, _FATES.index(PILOT), rejected.outcome)
+    return _tally(rejected.task, fate, values, num_tasks, len(_FATES))[:, _REASONS]
+
+
+def _tally(
+    task: NDArray[np.int64], code: NDArray[np.int64], values: NDArray[Any] | None, num_tasks: int, size: int
+) -> NDArray[np.int64]:
+    return sums(task * size + code, values, num_tasks * size).reshape(num_tasks, size)

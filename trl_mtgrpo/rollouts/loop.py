@@ -23,9 +23,8 @@ from ..sampling import (
     count_unsolved,
 )
 from ..sampling.accounting import RolloutLedger
-from ..sampling.filtering import PILOT
 from ..sampling.pilots import PilotEstimate
-from .batch import REASON_CODES, CollectedBatch, filled, sums, tally
+from .batch import CollectedBatch, filled, sums, tally, tally_reasons
 from .facts import GroupFacts, IntVector
 from .pilot import PilotRule
 from .programs import ProgramMemory, balanced
@@ -288,13 +287,11 @@ class BatchLoop:
             """The step in units of `of`, per task."""
             made, kept = of(generated), of(stock)
             lost = made if made is None else made[rejected]
-            reason = np.where(generated.stopped, PILOT, generated.outcome)
-            filtered = tally(generated.task[rejected], reason[rejected], lost, num_tasks)
             return RolloutLedger(
                 carried_in=sums(carried.task, of(carried), num_tasks),
                 generated=sums(generated.task, made, num_tasks),
                 trained=sums(trained.task, of(trained), num_tasks),
-                filtered=filtered[:, REASON_CODES],
+                filtered=tally_reasons(generated.select(rejected), lost, num_tasks),
                 expired=sums(stock.task[left & ~young], kept if kept is None else kept[left & ~young], num_tasks),
                 carried_out=sums(surplus.task, of(surplus), num_tasks),
             )

@@ -10,10 +10,8 @@ BoolVector: TypeAlias = NDArray[np.bool_]
 Aggregation: TypeAlias = Literal["sum_then_normalize", "normalize_then_sum"]
 Scale: TypeAlias = Literal["group", "batch", "none"]
 
-# The code of an outcome is its position. The last one is the ledger's alone: a group that ended with its pilot has the
-# outcome of its pilot.
-OUTCOMES = ("informative", "solved", "failed", "constant", "unscored", "masked", "singleton", "pilot")
-PILOT = OUTCOMES.index("pilot")
+# The code of an outcome is its position.
+OUTCOMES = ("informative", "solved", "failed", "constant", "unscored", "masked", "singleton")
 
 # Rewards that differ by less are equal: above the rounding of float32 around 1, far below any reward step in use.
 TOLERANCE = 1e-6

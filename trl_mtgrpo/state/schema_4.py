@@ -41,7 +41,7 @@ def from_schema_4(old: dict[str, Any]) -> tuple[dict[str, Any], str]:
         "unsolved": old["unsolved"],
         "stalls": {
             **old["stalls"],
-            "outcomes": [[*row, 0, 0, 0] for row in old["stalls"]["outcomes"]],
+            "outcomes": [[*row, 0, 0] for row in old["stalls"]["outcomes"]],
             "usual": [USUAL_AT_FIRST] * len(names),
         },
         "forgetting": to_json(ForgettingAlarm().init(len(names))),
