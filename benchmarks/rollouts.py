@@ -3,6 +3,7 @@
     python benchmarks/rollouts.py            # the tables of docs/research/rollouts.md; under three minutes on one core
     python benchmarks/rollouts.py --real     # and the same ratio measured through the real trainer
     python benchmarks/rollouts.py --memory   # the section on the memory of prompts alone; the others stay
+    python benchmarks/rollouts.py --pilots   # the section on pilot groups alone; the others stay
 
 Writes `docs/data/rollouts.md`, `docs/data/rollouts.json` and the table of `docs/research/rollouts.md`.
 """
@@ -24,6 +25,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.rollout_memory import memory_rows, memory_section, short_table
+from benchmarks.rollout_pilots import BEGIN_PILOTS, PILOT_GUIDE, pilot_rows, pilot_section, pilot_table
 from benchmarks.rollout_rules import RULES, Rule
 from benchmarks.rollout_worlds import PAPER, WORLDS, World, collapsing_world
 from trl_mtgrpo.rollouts import SimulationResult, simulate
@@ -308,6 +310,8 @@ def page(found: dict[str, Any]) -> str:
     ]
     if "memory" in found:
         parts += memory_section(found["memory"])
+    if "pilots" in found:
+        parts += pilot_section(found["pilots"])
     if "real" in found:
         parts += ["## Through the real trainer", real_table(found["real"])]
     return "\n\n".join(parts) + "\n"
@@ -352,6 +356,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--real", action="store_true", help="also train a tiny model with rewards of known acceptance")
     parser.add_argument("--memory", action="store_true", help="measure the memory of prompts and keep the rest")
+    parser.add_argument("--pilots", action="store_true", help="measure pilot groups and keep the rest")
     parser.add_argument("--seeds", type=int, default=5, help="runs of each rule in each world")
     parser.add_argument("--steps", type=int, help="only the first steps of each world")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="folder for rollouts.md and rollouts.json")
@@ -360,14 +365,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seeds = range(options.seeds)
     target = options.output / "rollouts.json"
     before = json.loads(target.read_text(encoding="utf-8")) if target.exists() else {}
-    if options.memory and "worlds" not in before:
-        parser.error(f"`--memory` must have {target} to add to, found none. Leave it out once.")
-    if options.memory:
+    for name in ("memory", "pilots"):
+        if getattr(options, name) and "worlds" not in before:
+            parser.error(f"`--{name}` must have {target} to add to, found none. Leave it out once.")
+    only_some = options.memory or options.pilots
+    if only_some:
         found: dict[str, Any] = before
     else:
         found = {"worlds": {title: compare(title, seeds, options.steps) for title in WORLDS}}
         found |= {"budgets": budgets(seeds), "planner_cost": planner_cost(), "stream_cost": stream_cost()}
-    found["memory"] = memory_rows(seeds, options.steps)
+    if options.memory or not only_some:
+        found["memory"] = memory_rows(seeds, options.steps)
+    if options.pilots or not only_some:
+        found["pilots"] = pilot_rows(seeds, options.steps)
     if options.real:
         from benchmarks.rollout_training import train_and_predict
 
@@ -380,6 +390,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.output == OUTPUT:
         _show(GUIDE, BEGIN, main_result(found["worlds"][next(iter(WORLDS))]))
         _show(USER_GUIDE, BEGIN_MEMORY, short_table(found["memory"]))
+        _show(PILOT_GUIDE, BEGIN_PILOTS, pilot_table(found["pilots"]))
     print(page(found))
     print(f"{time.process_time() - began:.0f} CPU seconds")
     return 0

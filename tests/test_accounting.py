@@ -13,7 +13,7 @@ def ledger(**changes: list) -> RolloutLedger:
         "carried_in": [2, 0],
         "generated": [10, 4],
         "trained": [6, 4],
-        "filtered": [[1, 2, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0]],
+        "filtered": [[1, 2, 0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0, 0]],
         "expired": [1, 0],
         "carried_out": [2, 0],
     }
@@ -21,7 +21,7 @@ def ledger(**changes: list) -> RolloutLedger:
 
 
 def test_reasons_are_the_outcomes_with_the_informative_one_last() -> None:
-    assert sorted(REASONS) == sorted(OUTCOMES)
+    assert sorted(REASONS) == sorted([*OUTCOMES, "pilot"])
     assert REASONS[-1] == "informative"
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks import memory_training, rollouts
 from benchmarks.rollout_memory import memory_rows, memory_section, short_table
+from benchmarks.rollout_pilots import BEGIN_PILOTS, PILOT_GUIDE, measure, paper_logits, pilot_section, pilot_table
 from benchmarks.rollout_prompts import PROMPT_WORLDS
 from benchmarks.rollout_rules import RULES, ReleasedRule
 from benchmarks.rollout_worlds import WORLDS, paper_world
@@ -115,3 +116,29 @@ def test_the_last_result_of_the_memory_is_as_promised() -> None:
         assert world["solved"]["rounds"] <= world["off"]["rounds"] + 0.1, title
         assert world["solved"]["exact_mix"] >= 0.99, title
     assert found["rankings"]["solved"]["measured"] <= 0.02
+
+
+def test_prompts_of_the_paper_have_its_accuracy_and_its_share_without_variance() -> None:
+    steps, means, spreads = paper_logits()
+    assert (steps[0], steps[-1]) == (10, 720)
+    assert np.isfinite(means).all()
+    assert (np.diff(spreads[2:, 0]) > -1).all()  # of arc more and more prompts are certain
+
+
+def test_pilots_are_measured_on_a_few_steps() -> None:
+    found = {
+        "seeds": [0],
+        "num_steps": 40,
+        "worlds": {"200": measure(200, [0], 40)},
+        "rankings": {"whole groups": 0.0, "24, all tasks": 0.0},
+    }
+    rules = found["worlds"]["200"]
+    assert rules["24, all tasks"]["rollouts_per_step"] < rules["whole groups"]["rollouts_per_step"]
+    assert "| 200 | 24, auto |" in "\n".join(pilot_section(found))
+    assert "| 24, auto |" in pilot_table(found)
+
+
+def test_the_page_on_pilots_shows_the_last_result() -> None:
+    found = json.loads((rollouts.OUTPUT / "rollouts.json").read_text(encoding="utf-8"))
+    shown = PILOT_GUIDE.read_text(encoding="utf-8").split(BEGIN_PILOTS)[1].split(rollouts.END)[0]
+    assert shown.strip() == pilot_table(found["pilots"])

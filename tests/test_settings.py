@@ -87,6 +87,8 @@ OTHER_VALUES: dict[str, Any] = {
     "oversampling": 2.5,
     "solved_discount": 0.5,
     "prompt_memory": "solved",
+    "pilot_generations": 4,
+    "pilot_tasks": "all",
     "acceptance_aware": False,
     "max_acceptance_inflation": 2.0,
     "max_resampling_rounds": 1,

@@ -61,6 +61,16 @@ def test_two_ranks_under_torchrun_take_the_same_decisions(launched: Callable[[st
     assert ranks[0]["weights"][0] != ranks[0]["weights"][-1]
 
 
+def test_two_ranks_stop_and_complete_the_same_groups(launched: Callable[[str, str], Results]) -> None:
+    ranks = launched("torchrun", "pilots")
+    assert_ranks_agree(ranks)
+    stopped = [line["sampling/pilot_stopped"] for line in ranks[0]["logs"] if "sampling/pilot_stopped" in line]
+    made = [line["sampling/generated_rollouts"] for line in ranks[0]["logs"] if "sampling/generated_rollouts" in line]
+    assert sum(stopped) > 0
+    # Each rank makes half of the rows, and of an odd number one more.
+    assert sum(made) <= 2 * sum(ranks[0]["calls"]) <= sum(made) + 2 * len(ranks[0]["calls"])
+
+
 @pytest.mark.slow
 def test_the_improvement_of_two_ranks_is_the_change_of_their_loss(launched: Callable[[str, str], Results]) -> None:
     first, second = (ranks["changes"] for ranks in launched("torchrun", "surrogate"))

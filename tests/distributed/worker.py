@@ -68,6 +68,12 @@ SCENARIOS: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
     "surrogate": (tasks, {"loss_type": "grpo", "gradient_accumulation_steps": 2, "max_steps": 3}, {}),
     "uninformative": (lambda: tasks(constant_on_rank_one)[1:2], {"max_resampling_rounds": 2}, {}),
     "raise": (lambda: tasks(fails_on_rank_one), {}, {}),
+    # Pilots of three rows: what completes them is seldom even, and one row is made twice.
+    "pilots": (
+        tasks,
+        {"per_device_train_batch_size": 6, "num_generations": 6, "pilot_generations": 3, "pilot_tasks": "all"},
+        {},
+    ),
     # Three groups of two rows on two ranks: one group straddles them, and no request is even by itself.
     "uneven": (
         lambda: tasks(silent_on_rank_one, sizes=(1, 2, 30), with_eval=True),

@@ -15,6 +15,7 @@ from ..report.reporting import RunReporter
 from ..report.run_card import RunCardCallback
 from ..report.screen import Screen
 from ..rollouts import BatchLoop, CountedPrompts, Judge, PromptSource, RememberedPrompts, RolloutSource, RowStore
+from ..rollouts.pilot import PilotRule
 from ..sampling import StallDoctor
 from ..state.codec import check_state
 from ..state.resuming import resume_exceptions
@@ -84,7 +85,8 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
     if not plan.trains_host_rows:
         skips = settings.prompt_memory == "solved"
         prompts = RememberedPrompts(sizes, args.seed, trainer.shuffle_dataset, skips)
-    multiple = ranks.size // math.gcd(ranks.size, generations)
+    multiple = ranks.size // math.gcd(ranks.size, settings.pilot_generations or generations)
+    pilots = build_pilots(settings, mixture)
     sampler = parts.sampler or build_sampler(settings, num_groups, multiple)
     screen = Screen() if settings.task_table and trainer.accelerator.is_main_process else None
     reporter = RunReporter(
@@ -124,6 +126,7 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
         groups_per_call=2**31 if trainer.use_vllm and agents is None else num_groups,
         groups_of_task=_most_groups(mixture, generations),
         multiple=multiple,
+        pilots=pilots,
     )
     turns = Turns(trainer, mixture, ranks, plan.parses_responses)
     programs = build_programs(trainer, settings, rollouts, turns, agents)
@@ -166,6 +169,7 @@ def build_run(trainer: Any, plan: RunPlan, parts: Parts) -> MixtureRun:
             # Before a task was generated its groups are taken to be as long as they can be.
             unknown_tokens=generations * trainer.max_completion_length,
             seed=args.seed,
+            pilots=pilots,
             balances=programs.tasks.has_program if programs and settings.module_balance == "equal" else None,
             bundle_limits=programs.limits(sampler if settings.filters_groups else None) if programs else None,
         ),
@@ -251,6 +255,14 @@ def build_judge(settings: Settings, mixture: TaskMixture, args: Any, parts: Part
         scale_rewards=args.scale_rewards,
         group_filter=parts.group_filter,
     )
+
+
+def build_pilots(settings: Settings, mixture: TaskMixture) -> PilotRule | None:
+    """What begins groups with a few rollouts; `None` where all are made at once."""
+    if settings.pilot_generations is None:
+        return None
+    strict = settings.group_filter == "mixed_correctness"
+    return PilotRule(settings.pilot_generations, strict, mixture.scoring.has_outcome, settings.pilot_tasks)
 
 
 def _most_groups(mixture: TaskMixture, generations: int) -> NDArray[np.float64] | None:

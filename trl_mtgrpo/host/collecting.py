@@ -3,7 +3,8 @@
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -12,6 +13,7 @@ from trl import GRPOTrainer
 
 from ..rollouts.facts import GroupFacts
 from ..rollouts.judging import Judge
+from ..rollouts.pilot import PilotRule, Rollouts
 from ..rollouts.prompts import Prompts
 from ..rollouts.store import Row, RowStore
 from ..tasks import TaskMixture
@@ -160,6 +162,8 @@ class HostRollouts:
             Opens a context in which the host stops when it has generated for the rows that it gets.
         programs ([`ProgramSource`], *optional*):
             Makes the rollouts of tasks with a program.
+        pilots ([`PilotRule`], *optional*):
+            Makes groups that begin with a few rollouts.
     """
 
     mixture: TaskMixture
@@ -173,6 +177,7 @@ class HostRollouts:
     multiple: int = 1
     probing: Callable[[Any], AbstractContextManager[Any]] = nullcontext
     programs: ProgramSource | None = None
+    pilots: PilotRule | None = None
     _host: Any = None
     _given: list[TaskRow] | None = None
     _generation: int = 0
@@ -209,7 +214,21 @@ class HostRollouts:
                 f"{len(prompts.task)} of {episodes} rows. Ask for a multiple of "
                 f"{self.ranks.size // math.gcd(self.ranks.size, episodes)}."
             )
+        if self.pilots is not None and prompts.pilot is not None and prompts.pilot.any():
+            unfiltered = replace(self.judge, group_filter=None)
+            make = partial(self._rollouts, most=self.groups_per_call * episodes)
+            return self.pilots.produce(prompts, episodes, rng, make, self.judge, unfiltered, self._generation)
         return self._plain(prompts.task, prompts.row, episodes)
+
+    def _rollouts(self, task: NDArray[np.int64], row: NDArray[np.int64], most: int) -> Rollouts:
+        """Rollouts of any number, at most `most` in a call; one is repeated until all ranks have equally many."""
+        padding = -len(task) % self.ranks.size
+        tasks, rows = (np.concatenate([of, of[:1].repeat(padding)]) for of in (task, row))
+        ends = [*range(most, len(tasks), most), len(tasks)]
+        parts = [self._rows(tasks[a:b], rows[a:b]) for a, b in zip([0, *ends], ends, strict=False)]
+        made = Rollouts.join([Rollouts(s.tokens, s.in_loss, *s.scores, place) for s, place in parts])
+        made.tokens[0] += made.tokens[len(task) :].sum()  # they were generated too
+        return made.first(len(task))
 
     def _plain(self, task: NDArray[np.int64], row: NDArray[np.int64], episodes: int) -> GroupFacts:
         """One group of each prompt, in order."""
@@ -219,7 +238,32 @@ class HostRollouts:
     def _call(
         self, task: NDArray[np.int64], prompt: NDArray[np.int64], first_bundle: int, episodes: int
     ) -> GroupFacts:
-        places = list(zip(task.repeat(episodes).tolist(), prompt.repeat(episodes).tolist(), strict=True))
+        scored, place = self._rows(task.repeat(episodes), prompt.repeat(episodes))
+        shape = (len(task), episodes)
+        reward, success = scored.scores.reward.reshape(shape), scored.scores.success.reshape(shape)
+        parts = scored.scores.parts.reshape(*shape, -1)
+        verdict = self.judge(task, reward, success, parts, scored.in_loss.reshape(shape))
+        zeros = np.zeros(len(task), dtype=np.int64)
+        return GroupFacts(
+            task=task,
+            prompt=scored.prompt.reshape(shape)[:, 0],
+            role=zeros,
+            occurrence=zeros,
+            bundle=np.arange(first_bundle, first_bundle + len(task)),
+            members=zeros + episodes,
+            generation=zeros + self._generation,
+            tokens=scored.tokens.reshape(shape).sum(axis=1),
+            outcome=verdict.outcome,
+            accepted=verdict.accepted,
+            reward=reward,
+            success=success,
+            parts=parts,
+            place=place.reshape(*shape, 2),
+        )
+
+    def _rows(self, task: NDArray[np.int64], prompt: NDArray[np.int64]) -> tuple[Scored, NDArray[np.int64]]:
+        """One rollout of each row of all ranks, in their order: what came of it, and where it lies, shape `(R, 2)`."""
+        places = list(zip(task.tolist(), prompt.tolist(), strict=True))
         rows = self._given if self._given is not None else self.mixture.rows(self.ranks.local(places))
         generation = self.generate(rows)
         rows = [
@@ -259,27 +303,7 @@ class HostRollouts:
                 for i, (row, fields, (prompt, images)) in enumerate(zip(rows, generation.rows, seen, strict=True))
             ]
         )
-        shape = (len(task), episodes)
-        reward, success = scored.scores.reward.reshape(shape), scored.scores.success.reshape(shape)
-        parts = scored.scores.parts.reshape(*shape, -1)
-        verdict = self.judge(task, reward, success, parts, scored.in_loss.reshape(shape))
-        zeros = np.zeros(len(task), dtype=np.int64)
-        return GroupFacts(
-            task=task,
-            prompt=scored.prompt.reshape(shape)[:, 0],
-            role=zeros,
-            occurrence=zeros,
-            bundle=np.arange(first_bundle, first_bundle + len(task)),
-            members=zeros + episodes,
-            generation=zeros + self._generation,
-            tokens=scored.tokens.reshape(shape).sum(axis=1),
-            outcome=verdict.outcome,
-            accepted=verdict.accepted,
-            reward=reward,
-            success=success,
-            parts=parts,
-            place=self.ranks.places(len(task) * episodes, first).reshape(*shape, 2),
-        )
+        return scored, self.ranks.places(len(task), first)
 
     def generate(self, rows: list[TaskRow]) -> Generation:
         """What the host generates for rows of this rank; every rank calls it with as many."""

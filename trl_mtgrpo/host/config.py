@@ -19,6 +19,7 @@ from .rules import (
     MemoryName,
     MethodName,
     OnRewardError,
+    PilotName,
     StrategyName,
     UpdateName,
 )
@@ -139,6 +140,15 @@ class MultiTaskGRPOConfig(GRPOConfig):
             Accuracies and solved shares are corrected for it, so task weights are told what uniform draws would show;
             see [`PromptMemory`]. `"off"` draws uniformly, and reports what it would save as `sampling/memory_saving`.
             Set it to `"solved"` when prompts come up several times in a run and that metric is high.
+        pilot_generations (`int`, *optional*):
+            Rollouts that a group begins with (not in the paper). It is completed when these differ, and otherwise one
+            time in ten; advantages are weighted so that the gradient is that of whole groups. Divides
+            `num_generations`. All at once when left at `None`. Set it to a quarter or a third of `num_generations`
+            when that is 32 and more and many groups are filtered.
+        pilot_tasks (`str`, *optional*, defaults to `"auto"`):
+            Which tasks begin their groups so: `"auto"`, those for which whole groups say that it saves rollouts,
+            the price of uneven weights included, or `"all"`. Reported as `sampling/pilot_saving`. Set it to `"all"` to
+            see what it costs where it does not pay.
         acceptance_aware (`bool`, *optional*, defaults to `True`):
             Whether requests are inflated by the acceptance estimate (off in the released three-task scripts). Switch
             it off to reproduce those.
@@ -277,6 +287,12 @@ class MultiTaskGRPOConfig(GRPOConfig):
     )
     prompt_memory: MemoryName = field(
         default="off", metadata={"help": "Whether prompts that are solved are mostly passed over: off, or solved."}
+    )
+    pilot_generations: int | None = field(
+        default=None, metadata={"help": "Rollouts that a group begins with. All of them by default."}
+    )
+    pilot_tasks: PilotName = field(
+        default="auto", metadata={"help": "Which tasks begin groups with a pilot: auto, or all."}
     )
     acceptance_aware: bool = field(
         default=RatioPreservingSampler.acceptance_aware,

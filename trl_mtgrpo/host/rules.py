@@ -18,6 +18,7 @@ FilterName: TypeAlias = Literal["mixed_correctness", "reward_variance", "none"]
 OnRewardError: TypeAlias = Literal["raise", "drop"]
 BaselineName: TypeAlias = Literal["members", "rollouts"]
 MemoryName: TypeAlias = Literal["off", "solved"]
+PilotName: TypeAlias = Literal["auto", "all"]
 BalanceName: TypeAlias = Literal["produced", "equal"]
 
 
@@ -107,6 +108,8 @@ RULES: dict[str, Rule] = {
     "oversampling": Rule("'adaptive' or a finite number of at least 1", _is_oversampling),
     "solved_discount": _number("of at least 0", lambda v: v >= 0),
     "prompt_memory": _one_of(MemoryName),
+    "pilot_generations": _whole(2),
+    "pilot_tasks": _one_of(PilotName),
     "acceptance_aware": _SWITCH,
     "max_acceptance_inflation": _number("of at least 1", lambda v: v >= 1),
     "max_resampling_rounds": _whole(0),

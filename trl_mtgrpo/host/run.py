@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
 from trl import GRPOTrainer
 
-from ..improvement.loss_inputs import ClipRange, add_behaviour_policy, record_forward
+from ..improvement.loss_inputs import ClipRange, add_behaviour_policy, record_forward, weigh_advantages
 from ..improvement.measure import MeasuredChange, measure_change
 from ..improvement.weight_updates import TrainedBatch, WeightUpdater, mark_rows
 from ..report.metrics import (
@@ -27,8 +27,9 @@ from ..report.metrics import (
     update_metrics,
 )
 from ..report.model_card import extend_model_card, multi_task_section
+from ..report.pilots import pilot_metrics
 from ..report.reporting import CUT_SHARE, RunReporter
-from ..rollouts import BatchLoop, CollectedBatch, RolloutSource, RowStore
+from ..rollouts import BatchLoop, CollectedBatch, RolloutSource, RowStore, loss_weights
 from ..state.run_state import MultiTaskState
 from ..tasks import TaskMixture
 from ..tasks.rows import KEY, TaskRow
@@ -158,7 +159,7 @@ class MixtureRun(PlainRun):
         state = replace(state, reward_average=average)
         metrics = batch_metrics(self.mixture.names, batch, weights, state.stalls.stalled, state.forgetting.regressed)
         metrics |= memory_metrics(self.mixture.names, batch, self.state.draws, state.draws)
-        metrics |= self.reporter.take_dropped()
+        metrics |= pilot_metrics(self.mixture.names, batch, state.pilots) | self.reporter.take_dropped()
         if self.agents is not None:
             metrics |= episode_metrics(self.mixture.names, *self.rollouts.activity())
         if self.programs is not None:
@@ -174,21 +175,17 @@ class MixtureRun(PlainRun):
     def _prepare_loss(self, host: GRPOTrainer, batch: CollectedBatch, state: MultiTaskState) -> dict[str, Any]:
         """Loss inputs of this rank for the groups that train, as the host prepares them; `state` becomes the run's."""
         chosen = loss_rows(batch, self.mixture, self.store, self.ranks)
-        surplus = keep_surplus(
-            batch.surplus,
-            self.state.generation,
-            self.store,
-            self.ranks,
-            None if self._corrects_sampling else current_logps(self.trainer),
-            self.trainer._tokenizer.pad_token_id,
-            self.sight,
-        )
+        logps = None if self._corrects_sampling else current_logps(self.trainer)
+        pad, generation = self.trainer._tokenizer.pad_token_id, self.state.generation
+        surplus = keep_surplus(batch.surplus, generation, self.store, self.ranks, logps, pad, self.sight)
         self.state = replace(state, carried=surplus)
         with self.columns.of(chosen.rows), self._answering(chosen.door), resting(self.mixture):
             inputs = host._generate_and_score_completions(chosen.host_rows)
         fillers = filler_rows(batch)
         self.columns.leave_out(fillers.ravel())
         check_loss_inputs(inputs, len(chosen.rows))
+        weights = loss_weights(batch.groups, state.pilots).repeat(self.trainer.num_generations)
+        weigh_advantages(inputs, self.ranks.local(weights.tolist()))
         add_behaviour_policy(inputs, [row.behaviour for row in chosen.rows], self.clip)
         mark_rows(inputs, batch, fillers, self.ranks, self.settings.improvement_groups)
         return inputs

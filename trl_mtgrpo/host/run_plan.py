@@ -17,6 +17,7 @@ from ..weighting import PlateauGuard, TaskWeighting
 from .agent_checks import check_agents, check_host_options, check_images, reads_responses
 from .config import MultiTaskGRPOConfig
 from .first_words import check_evaluation_rows, warn_of_a_task_column, warn_of_settings
+from .pilot_checks import check_pilots
 from .schedule import Schedule, check_boundaries
 from .settings import Settings, chosen, resolve
 
@@ -199,6 +200,7 @@ def plan_run(
     mixture.check_signatures(may_add_columns=host_options.get("rollout_func") is not None)
     _check_updates(args, settings)
     _check_memory(settings, parts)
+    check_pilots(settings, args, mixture, rollout_func=host_options.get("rollout_func"))
     # The host's loader cannot spread a batch over several generate calls, and how many groups a program's bundle
     # brings is known only when it has run.
     alone = all(task.max_environments is None and task.program is None for task in mixture.tasks)

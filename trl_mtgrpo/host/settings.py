@@ -19,6 +19,7 @@ from .rules import (
     MemoryName,
     MethodName,
     OnRewardError,
+    PilotName,
     StrategyName,
     UpdateName,
     oversampling_rule,
@@ -148,6 +149,8 @@ class Settings:
     oversampling: float | Literal["adaptive"]
     solved_discount: float
     prompt_memory: MemoryName
+    pilot_generations: int | None
+    pilot_tasks: PilotName
     acceptance_aware: bool
     max_acceptance_inflation: float
     max_resampling_rounds: int
@@ -214,6 +217,8 @@ class Settings:
         shown += ["group_filter", "preserve_task_ratio", "oversampling", "solved_discount"]
         if self.filters_groups:
             shown += ["prompt_memory", "acceptance_aware", "max_acceptance_inflation", "max_resampling_rounds"]
+        if self.pilot_generations is not None:
+            shown += ["pilot_generations", "pilot_tasks"]
         if not self.trains_everything:
             shown += ["max_surplus_age", "max_generated_groups", "max_generated_tokens"]
         replaced = {name for part in self.own_parts for name in REPLACED_BY.get(part, ())}

@@ -62,6 +62,21 @@ def measured_groups(
     return measured
 
 
+def weigh_advantages(inputs: Inputs, weights: Sequence[float]) -> None:
+    """
+    Multiplies advantages, which rewards could not carry: the host divides their scale out again.
+
+    Args:
+        inputs (`dict`):
+            This rank's loss inputs; changed in place, and left alone where every weight is 1.
+        weights (`list[float]`):
+            Factor of each row.
+    """
+    if any(weight != 1.0 for weight in weights):
+        advantages: torch.Tensor = inputs["advantages"]
+        inputs["advantages"] = advantages * torch.tensor(weights, dtype=advantages.dtype, device=advantages.device)
+
+
 def add_behaviour_policy(inputs: Inputs, logps: Sequence[Sequence[float] | None], clip: ClipRange) -> None:
     """
     Gives carried rows the log-probabilities of the policy that generated them, and every row its objective so far.

@@ -18,6 +18,7 @@ from .causes import explain, list_names
 from .ledger_table import format_ledger, ledger_table
 from .memory import memory_sentences
 from .metrics import is_known
+from .pilots import pilot_sentences
 from .screen import Screen
 
 
@@ -271,6 +272,7 @@ class RunReporter:
         if not state.generation:
             return
         sentences = memory_sentences(self.names, state.draws.memory, state.groups.generated, self.skips)
+        sentences += pilot_sentences(self.names, state.pilots, state.groups.generated, state.rollouts.generated)
         for sentence in sentences:
             logger.info(sentence) if self.screen is None else self.screen.show(sentence)
         if self.screen is None:

@@ -5,9 +5,11 @@ The loop is run by the trainer, whose rollouts come from a model, and by [`simul
 package needs numpy and the standard library only.
 """
 
+from .batch import CollectedBatch
 from .facts import GroupFacts
 from .judging import GroupFilter, Judge, Verdict
-from .loop import BatchLoop, BatchSampler, CollectedBatch, LoopState, RolloutSource
+from .loop import BatchLoop, BatchSampler, LoopState, RolloutSource
+from .pilot import PilotRule, loss_weights
 from .population import PassRates, PopulationResult, simulate_prompts
 from .prompts import CorrectingSource, CountedPrompts, IndexPrompts, Prompts, PromptSource
 from .remembered import RememberedPrompts
@@ -27,6 +29,7 @@ __all__ = [
     "Judge",
     "LoopState",
     "PassRates",
+    "PilotRule",
     "PopulationResult",
     "PromptSource",
     "Prompts",
@@ -36,6 +39,7 @@ __all__ = [
     "RowStore",
     "SimulationResult",
     "Verdict",
+    "loss_weights",
     "simulate",
     "simulate_prompts",
 ]

@@ -1,7 +1,7 @@
 """What is known of groups: small columns, equal on every rank. Decisions are made from them and from nothing else."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,11 +45,15 @@ class GroupFacts:
             have the reward of their rollout.
         success (`numpy.ndarray`, shape `(N, G)`):
             Success of each member in 0..1, NaN where it is not known. Of a program it is that of all G rollouts,
-            members or not.
+            members or not; of a group that began with a pilot, that of the pilot alone.
         parts (`numpy.ndarray` of `float32`, shape `(N, G, F)`):
             Values of the task's own reward functions, see [`Scores`].
         place (`numpy.ndarray` of `int`, shape `(N, G, 2)`):
             Rank and slot of the store in which each member's row lies, `NOWHERE` for a member that does not exist.
+        weight (`numpy.ndarray`, shape `(N,)`, *optional*, defaults to ones):
+            How many groups it stands for: one over the probability with which a group of these rewards is completed.
+        pilot (`numpy.ndarray` of `int`, shape `(N,)`, *optional*, defaults to zeros):
+            Rollouts by which it was decided whether to complete it; 0 for a group that was begun whole.
     """
 
     task: IntVector
@@ -66,6 +70,14 @@ class GroupFacts:
     success: NDArray[np.float64]
     parts: NDArray[np.float32]
     place: IntVector
+    weight: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    pilot: IntVector = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+    def __post_init__(self) -> None:
+        if len(self.weight) != len(self.task):
+            object.__setattr__(self, "weight", np.ones(len(self.task)))
+        if len(self.pilot) != len(self.task):
+            object.__setattr__(self, "pilot", np.zeros(len(self.task), dtype=np.int64))
 
     def __len__(self) -> int:
         return len(self.task)
@@ -114,6 +126,19 @@ class GroupFacts:
         opens = np.zeros(len(self), dtype=bool)
         opens[np.unique(self.bundle, return_index=True)[1]] = True
         return opens
+
+    @property
+    def stopped(self) -> NDArray[np.bool_]:
+        """Which groups ended with their pilot, shape `(N,)`."""
+        return (self.pilot > 0) & (self.members <= self.pilot)
+
+    @property
+    def told_reward(self) -> NDArray[np.float64]:
+        """Rewards that speak for their task, shape `(N, G)`: of a group that began with a pilot, the pilot's alone."""
+        if not self.pilot.any():
+            return self.reward
+        beyond = (self.pilot > 0)[:, None] & (np.arange(self.reward.shape[1]) >= self.pilot[:, None])
+        return np.where(beyond, np.nan, self.reward)
 
     def token_counts(self, num_tasks: int) -> IntVector:
         """Tokens per task, shape `(K,)`."""

@@ -13,10 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..sampling import (
-    OUTCOMES,
     AcceptanceEstimate,
     BatchLedger,
-    Corrected,
     ForgettingAlarm,
     ForgettingState,
     StallDoctor,
@@ -24,8 +22,11 @@ from ..sampling import (
     batch_shares,
     count_unsolved,
 )
-from ..sampling.accounting import REASONS, RolloutLedger
+from ..sampling.accounting import RolloutLedger
+from ..sampling.pilots import PilotEstimate
+from .batch import CollectedBatch, filled, sums, tally, tally_reasons
 from .facts import GroupFacts, IntVector
+from .pilot import PilotRule
 from .programs import BundleLimits, ProgramMemory, balanced, matched
 from .prompts import CorrectingSource, Prompts, PromptSource
 
@@ -91,6 +92,10 @@ class LoopState(Protocol):
     @property
     def tokens(self) -> RolloutLedger: ...
     @property
+    def rollouts(self) -> RolloutLedger: ...
+    @property
+    def pilots(self) -> PilotEstimate: ...
+    @property
     def empty_steps(self) -> int: ...
     @property
     def programs(self) -> ProgramMemory: ...
@@ -100,81 +105,6 @@ S = TypeVar("S", bound=LoopState)
 # Hears of each round: the ledger after it, the step's groups so far per task and outcome, and how many of their
 # completions got a reward. What it raises ends the run, on every rank alike.
 OnRound = Callable[[BatchLedger, NDArray[np.int64], int], None]
-
-
-@dataclass(frozen=True, eq=False)
-class CollectedBatch:
-    """
-    The groups of one generation batch and how they came about.
-
-    Args:
-        groups ([`GroupFacts`]):
-            Exactly B groups in training order.
-        is_filler (`numpy.ndarray`):
-            Which of them only fill the shape, shape `(B,)`.
-        surplus ([`GroupFacts`]):
-            Accepted groups kept for the next step.
-        plan ([`BatchLedger`]):
-            The planner's ledger: desired, generated, accepted, rounds.
-        group_ledger ([`RolloutLedger`]):
-            The step in groups.
-        token_ledger ([`RolloutLedger`]):
-            The step in tokens that the model wrote.
-        generated ([`GroupFacts`]):
-            Everything generated in the step.
-        outcomes (`numpy.ndarray`):
-            Generated groups per task and outcome, shape `(K, len(OUTCOMES))`.
-        corrected ([`Corrected`], *optional*):
-            What uniform draws would have shown, from a prompt source that passes over some prompts.
-    """
-
-    groups: GroupFacts
-    is_filler: NDArray[np.bool_]
-    surplus: GroupFacts
-    plan: BatchLedger
-    group_ledger: RolloutLedger
-    token_ledger: RolloutLedger
-    generated: GroupFacts
-    outcomes: NDArray[np.int64]
-    corrected: Corrected | None = None
-
-    @property
-    def accuracy(self) -> NDArray[np.float64]:
-        """
-        Mean success per task over every rollout, shape `(K,)`, NaN where nothing is known. Where prompts were passed
-        over it is what uniform draws would have shown.
-        """
-        once = self.generated.select(self.generated.opens_bundle)
-        plain = self._means(once.task, once.success)
-        better = plain if self.corrected is None else self.corrected.accuracy
-        return np.where(np.isnan(better), plain, better)
-
-    @property
-    def groups_apart(self) -> tuple[IntVector, NDArray[np.float64]]:
-        """Bundles per task whose success is known, and the variance between their means, shapes `(K,)`."""
-        num_tasks = self.plan.desired.size
-        once = self.generated.select(self.generated.opens_bundle)
-        # Of no rollouts, as in a simulation, none is known.
-        once = once.select(np.flatnonzero(~np.isnan(once.success).all(axis=1)))
-        means = np.nanmean(once.success, axis=1)
-        counts = once.counts(num_tasks)
-        centre = np.bincount(once.task, means, minlength=num_tasks) / np.maximum(counts, 1)
-        squares = np.bincount(once.task, (means - centre[once.task]) ** 2, minlength=num_tasks)
-        return counts, np.divide(squares, counts - 1, out=np.full(num_tasks, np.nan), where=counts > 1)
-
-    @property
-    def reward(self) -> NDArray[np.float64]:
-        """Mean reward per task over everything generated, shape `(K,)`, NaN where nothing is known."""
-        return self._means(self.generated.task, self.generated.reward)
-
-    def _means(self, task: IntVector, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        num_tasks = self.plan.desired.size
-        rows = np.repeat(task, values.shape[1])
-        flat = values.ravel()
-        known = ~np.isnan(flat)
-        counts = np.bincount(rows[known], minlength=num_tasks)
-        sums = np.bincount(rows[known], weights=flat[known], minlength=num_tasks)
-        return np.divide(sums, counts, out=np.full(num_tasks, np.nan), where=counts > 0)
 
 
 @dataclass(frozen=True)
@@ -207,6 +137,8 @@ class BatchLoop:
             Tasks whose modules train equally many groups each, shape `(K,)`.
         bundle_limits ([`BundleLimits`], *optional*):
             What bounds the bundles of a step, where some task is a program.
+        pilots ([`PilotRule`], *optional*):
+            Begins groups with a few rollouts; `None` makes all of them at once.
     """
 
     sampler: BatchSampler
@@ -221,6 +153,7 @@ class BatchLoop:
     seed: int = 0
     balances: NDArray[np.bool_] | None = None
     bundle_limits: BundleLimits | None = None
+    pilots: PilotRule | None = None
 
     def collect(
         self,
@@ -251,23 +184,27 @@ class BatchLoop:
         rng = np.random.default_rng([self.seed, state.generation])
         ledger = self._open(state, weights, held, rng)
         acceptance, draws, programs, rounds, first_bundle = state.acceptance, state.draws, state.programs, [], 0
-        while (request := self.sampler.plan(ledger, acceptance, rng)) is not None:
+        while (request := self.sampler.plan(ledger, self._planned(acceptance, state), rng)) is not None:
             if not (bundles := programs.bundles(request, ledger, self.bundle_limits)).any():
                 break
             prompts, draws = self.prompts.draw(bundles, draws)
+            if self.pilots is not None:
+                prompts = self.pilots.mark(prompts, state.pilots)
             found = source.produce(prompts, self.num_generations, rng)
             found = replace(found, bundle=found.bundle + first_bundle)
             first_bundle = int(found.bundle.max(initial=first_bundle - 1)) + 1
             programs = programs.update(found, self.balances)
             generated = found.counts(request.size)
             accepted = np.bincount(found.task[found.accepted], minlength=request.size)
-            ledger = ledger.record(generated, accepted, tokens=found.token_counts(request.size))
-            acceptance = acceptance.update(generated, accepted)
+            spared = float((self.num_generations - found.pilot)[found.stopped].sum()) / self.num_generations
+            ledger = ledger.record(generated, accepted, found.token_counts(request.size), spared)
+            whole = accepted if self.pilots is None else self.pilots.whole(accepted, generated, state.pilots)
+            acceptance = acceptance.update(generated, whole)
             rounds.append(found)
             if on_round is not None:
                 so_far = GroupFacts.join(rounds)
                 scored = int((~np.isnan(so_far.reward)).sum())
-                on_round(ledger, _tally(so_far.task, so_far.outcome, None, request.size), scored)
+                on_round(ledger, tally(so_far.task, so_far.outcome, None, request.size), scored)
         batch = self._select(state, ledger, rounds, rng)
         correcting = self.prompts if isinstance(self.prompts, CorrectingSource) else None
         if correcting is not None:
@@ -281,19 +218,28 @@ class BatchLoop:
             state,
             generation=state.generation + 1,
             acceptance=acceptance,
-            unsolved=count_unsolved(
-                state.unsolved, batch.outcomes, None if batch.corrected is None else batch.corrected.solved
-            ),
+            unsolved=count_unsolved(state.unsolved, batch.outcomes, self._solved_share(batch, state)),
             stalls=stalls,
             draws=draws,
             forgetting=forgetting,
             carried=batch.surplus,
             groups=state.groups.then(batch.group_ledger),
             tokens=state.tokens.then(batch.token_ledger),
+            rollouts=state.rollouts.then(batch.rollout_ledger),
+            pilots=state.pilots if self.pilots is None else self.pilots.update(batch.generated, state.pilots),
             empty_steps=0 if batch.group_ledger.trained.any() else state.empty_steps + 1,
             # The names of modules come from the source.
             programs=replace(state.programs, groups_per_bundle=programs.groups_per_bundle),
         )
+
+    def _planned(self, acceptance: AcceptanceEstimate, state: LoopState) -> AcceptanceEstimate:
+        return acceptance if self.pilots is None else self.pilots.planned(acceptance, state.pilots)
+
+    def _solved_share(self, batch: CollectedBatch, state: LoopState) -> NDArray[np.float64] | None:
+        """What whole groups of uniform draws would have shown; `None` where they were just that."""
+        if self.pilots is not None:
+            return self.pilots.solved_share(batch.generated, state.pilots)
+        return None if batch.corrected is None else batch.corrected.solved
 
     def _open(
         self, state: S, weights: NDArray[np.float64], held: NDArray[np.bool_] | None, rng: np.random.Generator
@@ -338,21 +284,20 @@ class BatchLoop:
         young = left & (state.generation + 1 - stock.generation <= self.max_surplus_age)
         young &= matched(stock, young, self.balances)
         surplus = stock.select(young)
-        batch = _filled(trained, generated, num_groups - len(trained), rng)
+        batch = filled(trained, generated, num_groups - len(trained), rng)
         rejected = ~generated.accepted
 
         def books(of: Callable[[GroupFacts], NDArray[Any] | None]) -> RolloutLedger:
             """The step in units of `of`, per task."""
             made, kept = of(generated), of(stock)
             lost = made if made is None else made[rejected]
-            filtered = _tally(generated.task[rejected], generated.outcome[rejected], lost, num_tasks)
             return RolloutLedger(
-                carried_in=_sums(carried.task, of(carried), num_tasks),
-                generated=_sums(generated.task, made, num_tasks),
-                trained=_sums(trained.task, of(trained), num_tasks),
-                filtered=filtered[:, _REASONS],
-                expired=_sums(stock.task[left & ~young], kept if kept is None else kept[left & ~young], num_tasks),
-                carried_out=_sums(surplus.task, of(surplus), num_tasks),
+                carried_in=sums(carried.task, of(carried), num_tasks),
+                generated=sums(generated.task, made, num_tasks),
+                trained=sums(trained.task, of(trained), num_tasks),
+                filtered=tally_reasons(generated.select(rejected), lost, num_tasks),
+                expired=sums(stock.task[left & ~young], kept if kept is None else kept[left & ~young], num_tasks),
+                carried_out=sums(surplus.task, of(surplus), num_tasks),
             )
 
         return CollectedBatch(
@@ -362,39 +307,7 @@ class BatchLoop:
             plan=ledger,
             group_ledger=books(lambda facts: None),
             token_ledger=books(lambda facts: facts.tokens),
+            rollout_ledger=books(lambda facts: facts.members),
             generated=generated,
-            outcomes=_tally(generated.task, generated.outcome, None, num_tasks),
+            outcomes=tally(generated.task, generated.outcome, None, num_tasks),
         )
-
-
-def _filled(trained: GroupFacts, generated: GroupFacts, missing: int, rng: np.random.Generator) -> GroupFacts:
-    """`trained`, and rejected groups in the `missing` places; where those are too few they are repeated."""
-    if missing <= 0:
-        return trained
-    rejected = np.flatnonzero(~generated.accepted)
-    filling = generated.select(rejected[rng.permutation(len(rejected))[:missing]])
-    pool = filling if len(filling) else trained
-    if not len(pool):
-        raise ValueError(
-            "`sampler` must ask for at least one group where none is carried, got no request. Let `plan` return "
-            "counts in the first round."
-        )
-    repeats = np.arange(len(filling), missing) % max(len(pool), 1)
-    return GroupFacts.join([trained, filling, pool.select(repeats)])
-
-
-_REASONS = [OUTCOMES.index(reason) for reason in REASONS]
-
-
-def _sums(task: NDArray[np.int64], values: NDArray[Any] | None, num_tasks: int) -> NDArray[np.int64]:
-    """Sum of `values` per task, or the number of entries, shape `(K,)`."""
-    sums = np.bincount(task, weights=values, minlength=num_tasks)
-    return sums if values is None else sums.astype(values.dtype)
-
-
-def _tally(
-    task: NDArray[np.int64], outcome: NDArray[np.int64], values: NDArray[Any] | None, num_tasks: int
-) -> NDArray[np.int64]:
-    """The same per task and outcome, shape `(K, len(OUTCOMES))`."""
-    size = len(OUTCOMES)
-    return _sums(task * size + outcome, values, num_tasks * size).reshape(num_tasks, size)

@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..sampling import PromptMemory, RatioPreservingSampler, StallDoctor, group_outcomes
 from .facts import GroupFacts, IntVector
+from .judging import Verdict
 from .loop import BatchLoop, BatchSampler
+from .pilot import PilotRule, Rollouts
 from .prompts import Prompts
 from .remembered import RememberedPrompts
 from .simulation import SimulatedState
@@ -32,6 +34,9 @@ class PopulationResult:
         accuracy (`numpy.ndarray`): True mean pass rate.
         measured (`numpy.ndarray`): What the task weights were told of it, NaN where nothing was generated.
         raw (`numpy.ndarray`): Mean success of what was generated.
+        rollouts (`numpy.ndarray`): Rollouts generated.
+        piloted (`numpy.ndarray` of `bool`): Whether its groups begin with a pilot.
+        pilot_saving (`numpy.ndarray`): What pilots are believed to save or cost, NaN where unknown.
         saving (`numpy.ndarray`): What the memory believes that passing over solved prompts saves, NaN where unknown.
         desired (`numpy.ndarray`): Groups drawn from the weights.
         rounds (`numpy.ndarray` of shape `(T,)`): Rounds of generation.
@@ -41,6 +46,9 @@ class PopulationResult:
 
     generated: IntVector
     trained: IntVector
+    rollouts: IntVector
+    piloted: NDArray[np.bool_]
+    pilot_saving: FloatVector
     acceptance: FloatVector
     accuracy: FloatVector
     measured: FloatVector
@@ -73,17 +81,22 @@ class PopulationRollouts:
             Pass rates of the step, of each task's prompts.
         step (`int`):
             The step.
+        pilots ([`PilotRule`], *optional*):
+            Makes groups that begin with a pilot.
     """
 
     rates: Sequence[FloatVector] = field(default_factory=list)
     step: int = 0
+    pilots: PilotRule | None = None
 
     def produce(self, prompts: Prompts, episodes: int, rng: np.random.Generator) -> GroupFacts:
         """See [`RolloutSource`]."""
         task, size = prompts.task, len(prompts.task)
-        chance = np.zeros(size)
-        for k in np.unique(task).tolist():
-            chance[task == k] = self.rates[k][prompts.row[task == k]]
+        if self.pilots is not None and prompts.pilot is not None and prompts.pilot.any():
+            return self.pilots.produce(
+                prompts, episodes, rng, lambda task, row: self._rollouts(task, row, rng), _judge, _judge, self.step
+            )
+        chance = self._chance(task, prompts.row)
         success = (rng.random((size, episodes)) < chance[:, None]).astype(np.float64)
         outcome = group_outcomes(success, correct=success)
         zeros = np.zeros(size, dtype=np.int64)
@@ -104,6 +117,29 @@ class PopulationRollouts:
             place=np.zeros((size, episodes, 2), dtype=np.int64),
         )
 
+    def _chance(self, task: IntVector, row: IntVector) -> FloatVector:
+        chance = np.zeros(len(task))
+        for k in np.unique(task).tolist():
+            chance[task == k] = self.rates[k][row[task == k]]
+        return chance
+
+    def _rollouts(self, task: IntVector, row: IntVector, rng: np.random.Generator) -> Rollouts:
+        success = (rng.random(len(task)) < self._chance(task, row)).astype(np.float64)
+        ones = np.ones(len(task), dtype=np.int64)
+        return Rollouts(
+            tokens=ones,
+            in_loss=ones.astype(bool),
+            reward=success,
+            success=success,
+            parts=np.zeros((len(task), 0), dtype=np.float32),
+            place=np.zeros((len(task), 2), dtype=np.int64),
+        )
+
+
+def _judge(task: IntVector, reward: FloatVector, success: FloatVector, *others: Any) -> Verdict:
+    outcome = group_outcomes(reward, correct=success)
+    return Verdict(outcome == 0, outcome)
+
 
 @dataclass(frozen=True, eq=False)
 class SimulatedDraws:
@@ -123,6 +159,8 @@ def simulate_prompts(
     seed: int = 0,
     doctor: StallDoctor | None = None,
     solved_discount: float = 0.0,
+    pilot_generations: int | None = None,
+    pilot_tasks: Literal["auto", "all"] = "auto",
 ) -> PopulationResult:
     """
     Runs the trainer's loop, prompt by prompt, over given weights and pass rates.
@@ -146,6 +184,10 @@ def simulate_prompts(
             Takes the share of tasks that yield nothing.
         solved_discount (`float`, *optional*, defaults to `0.0`):
             How far solved groups shrink a task's share, see [`unsolved_shares`].
+        pilot_generations (`int`, *optional*):
+            Rollouts that a group begins with; all of them when not given.
+        pilot_tasks (`str`, *optional*, defaults to `"auto"`):
+            Which tasks begin their groups so: those for which it pays, or `"all"`.
 
     Returns:
         [`PopulationResult`]
@@ -170,6 +212,9 @@ def simulate_prompts(
     """
     weights = np.asarray(task_weights, dtype=np.float64)
     num_steps, num_tasks = weights.shape
+    pilots = None
+    if pilot_generations is not None:
+        pilots = PilotRule(pilot_generations, True, np.ones(num_tasks, dtype=bool), pilot_tasks)
     loop = BatchLoop(
         sampler=sampler,
         prompts=RememberedPrompts(sizes, seed, skips=prompt_memory == "solved"),
@@ -178,19 +223,25 @@ def simulate_prompts(
         solved_discount=solved_discount,
         max_surplus_age=sampler.max_surplus_age if isinstance(sampler, RatioPreservingSampler) else 0,
         seed=seed,
+        pilots=pilots,
     )
-    source, rows = PopulationRollouts(), []
+    source, rows = PopulationRollouts(pilots=pilots), []
     state = SimulatedState.start(num_tasks, SimulatedDraws((0,) * num_tasks, PromptMemory.start(num_tasks)))
     counts: dict[str, Any] = {
-        name: np.zeros((num_steps, num_tasks), dtype=np.int64) for name in ("generated", "trained", "desired")
+        name: np.zeros((num_steps, num_tasks), dtype=np.int64)
+        for name in ("generated", "trained", "rollouts", "desired")
     }
     values: dict[str, Any] = {name: np.zeros((num_steps, num_tasks)) for name in _VALUES}
+    counts["piloted"] = np.zeros((num_steps, num_tasks), dtype=np.bool_)
     rounds = np.zeros(num_steps, dtype=np.int64)
     for step in range(num_steps):
         source.step, source.rates = step, [pass_rates(step, task) for task in range(num_tasks)]
+        if pilots is not None:
+            counts["piloted"][step] = pilots.active(state.pilots)
         batch, state = loop.collect(state, weights[step], source)
         counts["generated"][step] = batch.group_ledger.generated
         counts["trained"][step] = batch.group_ledger.trained
+        counts["rollouts"][step] = batch.rollout_ledger.generated
         counts["desired"][step] = batch.plan.desired
         g = num_generations
         values["acceptance"][step] = [(1.0 - p**g - (1.0 - p) ** g).mean() for p in source.rates]
@@ -198,10 +249,11 @@ def simulate_prompts(
         values["measured"][step] = batch.accuracy
         values["raw"][step] = batch.reward
         values["saving"][step] = state.draws.memory.savings
+        values["pilot_saving"][step] = state.pilots.saving
         rounds[step] = batch.plan.rounds
         rows.append(batch.generated.prompt)
     passes = np.array(state.draws.cursors) / np.array(sizes)
     return PopulationResult(**(counts | values), rounds=rounds, passes=passes, rows=rows)
 
 
-_VALUES = ("acceptance", "accuracy", "measured", "raw", "saving")
+_VALUES = ("acceptance", "accuracy", "measured", "raw", "saving", "pilot_saving")

@@ -22,11 +22,15 @@ class Prompts(NamedTuple):
             Row of the task's train set.
         inclusion (`numpy.ndarray`, shape `(N,)`):
             Probability with which a source that passes over prompts let this one through; 1 for one that does not.
+        pilot (`numpy.ndarray` of `int`, shape `(N,)`, *optional*):
+            Rollouts to begin with, on which it depends whether the others are made; 0 for all at once. A prompt
+            source leaves it out: the loop decides.
     """
 
     task: NDArray[np.int64]
     row: NDArray[np.int64]
     inclusion: NDArray[np.float64]
+    pilot: NDArray[np.int64] | None = None
 
 
 class PromptSource(Protocol):

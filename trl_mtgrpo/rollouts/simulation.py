@@ -16,6 +16,7 @@ from ..sampling import (
     StallState,
 )
 from ..sampling.accounting import RolloutLedger
+from ..sampling.pilots import PilotEstimate
 from .facts import GroupFacts, IntVector
 from .loop import BatchLoop, BatchSampler
 from .programs import ProgramMemory
@@ -105,6 +106,8 @@ class SimulatedState:
     carried: GroupFacts
     groups: RolloutLedger
     tokens: RolloutLedger
+    rollouts: RolloutLedger
+    pilots: PilotEstimate
     programs: ProgramMemory
     forgetting: ForgettingState
     draws: Any = None
@@ -122,6 +125,8 @@ class SimulatedState:
             carried=GroupFacts.empty(),
             groups=RolloutLedger.empty(num_tasks),
             tokens=RolloutLedger.empty(num_tasks),
+            rollouts=RolloutLedger.empty(num_tasks),
+            pilots=PilotEstimate.start(num_tasks),
             programs=ProgramMemory.start(num_tasks),
         )
 

@@ -10,8 +10,10 @@ from . import OUTCOMES
 
 Counts = NDArray[np.int64]
 
+# Of a group that ended with its pilot: it has the pilot's outcome, and would perhaps have had another one.
+PILOT = "pilot"
 # Why a group did not train. An informative group is filtered only by a filter of the user's own.
-REASONS = (*OUTCOMES[1:], OUTCOMES[0])
+REASONS = (*OUTCOMES[1:], PILOT, OUTCOMES[0])
 
 
 @dataclass(frozen=True, eq=False)

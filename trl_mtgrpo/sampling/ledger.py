@@ -26,6 +26,7 @@ class BatchLedger:
             for more in this step.
         rounds (`int`): Rounds recorded.
         preserve_ratio (`bool`): Whether each task has its own deficit, or only the batch as a whole.
+        spared (`float`): Rollouts of this step that generated groups did without, in groups.
     """
 
     weights: FloatVector
@@ -39,6 +40,7 @@ class BatchLedger:
     patience: IntVector | None = None
     rounds: int = 0
     preserve_ratio: bool = True
+    spared: float = 0.0
 
     @classmethod
     def start(
@@ -140,7 +142,9 @@ class BatchLedger:
             return None
         return np.where(np.isnan(known), float(np.nanmean(known)), known)
 
-    def record(self, generated: ArrayLike, accepted: ArrayLike, tokens: ArrayLike | None = None) -> "BatchLedger":
+    def record(
+        self, generated: ArrayLike, accepted: ArrayLike, tokens: ArrayLike | None = None, spared: float = 0.0
+    ) -> "BatchLedger":
         """
         The ledger after one more round.
 
@@ -151,6 +155,8 @@ class BatchLedger:
                 How many of them passed the filter.
             tokens (`numpy.ndarray` of shape `(K,)`, *optional*):
                 Tokens they cost.
+            spared (`float`, *optional*, defaults to `0.0`):
+                Rollouts that they did without because they ended early, in groups.
 
         Raises:
             ValueError: If a count is negative or more groups were accepted than generated.
@@ -167,6 +173,7 @@ class BatchLedger:
             accepted=self.accepted + kept,
             tokens=self.tokens + spent,
             rounds=self.rounds + 1,
+            spared=self.spared + spared,
         )
 
 

@@ -5,6 +5,7 @@ The planner does no I/O: it proposes counts per task, the caller generates and r
 the same arguments gets the same answer.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -352,7 +353,8 @@ class RatioPreservingSampler:
         """Groups that the step may still generate in this round, a multiple of `group_multiple`; `None` for any."""
         if self.group_limit is None:
             return None
-        most = self.group_limit - int(ledger.generated.sum())
+        # What counts is rollouts: groups that ended early have cost less than one.
+        most = self.group_limit - math.ceil(float(ledger.generated.sum()) - ledger.spared)
         if self.oversampling == "adaptive" and unknown.all():
             most = min(most, max(FIRST_REQUEST * self.num_groups, self.group_multiple))
         return max(most - most % self.group_multiple, 0)

@@ -13,6 +13,7 @@ from ..sampling import (
     StallState,
 )
 from ..sampling.accounting import RolloutLedger
+from ..sampling.pilots import PilotEstimate
 from ..weighting import GuardState, PlateauGuard, TaskWeighting, WeightingState
 from ..weighting.signals import RewardAverage
 from .parts import Draws, WeightOwner
@@ -51,6 +52,10 @@ class MultiTaskState:
             Totals of the run in groups.
         tokens ([`RolloutLedger`]):
             Totals of the run in completion tokens.
+        rollouts ([`RolloutLedger`]):
+            Totals of the run in rollouts.
+        pilots ([`PilotEstimate`]):
+            What beginning groups with a few rollouts costs and saves.
         carried ([`GroupFacts`]):
             Accepted groups kept for the next step, oldest first.
         programs ([`ProgramMemory`]):
@@ -74,6 +79,8 @@ class MultiTaskState:
     draws: Draws
     groups: RolloutLedger
     tokens: RolloutLedger
+    rollouts: RolloutLedger
+    pilots: PilotEstimate
     carried: GroupFacts
     programs: ProgramMemory
     functions: tuple[tuple[str, ...], ...] = field(default=(), metadata={"new_task": ()})
@@ -120,6 +127,8 @@ def start_state(
         draws=Draws((0,) * num_tasks, PromptMemory.start(num_tasks), num_rows, fingerprints),
         groups=RolloutLedger.empty(num_tasks),
         tokens=RolloutLedger.empty(num_tasks),
+        rollouts=RolloutLedger.empty(num_tasks),
+        pilots=PilotEstimate.start(num_tasks),
         carried=GroupFacts.empty(),
         programs=ProgramMemory.start(num_tasks),
         functions=functions,

@@ -6,6 +6,8 @@ from typing import Any
 from ..rollouts import GroupFacts
 from ..rollouts.programs import ProgramMemory
 from ..sampling import ForgettingAlarm, PromptMemory
+from ..sampling.accounting import RolloutLedger
+from ..sampling.pilots import PilotEstimate
 from ..sampling.stalls import USUAL_AT_FIRST
 from .codec import to_json
 
@@ -51,6 +53,8 @@ def from_schema_4(old: dict[str, Any]) -> tuple[dict[str, Any], str]:
         },
         "groups": _expire(old["groups"], expired),
         "tokens": _expire(old["tokens"], tokens),
+        "rollouts": to_json(RolloutLedger.empty(len(names))),
+        "pilots": to_json(PilotEstimate.start(len(names))),
         "carried": to_json(GroupFacts.empty()),
         "programs": to_json(ProgramMemory.start(len(names))),
         "functions": [],
@@ -84,7 +88,7 @@ def _expire(ledger: dict[str, Any], counts: Counter[int]) -> dict[str, Any]:
     return {
         **ledger,
         # Reasons that version 0.1 did not know stand before the last one.
-        "filtered": [[*row[:-1], 0, 0, row[-1]] for row in ledger["filtered"]],
+        "filtered": [[*row[:-1], 0, 0, 0, row[-1]] for row in ledger["filtered"]],
         "expired": [value + counts[k] for k, value in enumerate(ledger["expired"])],
         "carried_out": [value - counts[k] for k, value in enumerate(ledger["carried_out"])],
     }

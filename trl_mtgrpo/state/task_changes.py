@@ -122,13 +122,16 @@ def expire(state: MultiTaskState, keep: NDArray[np.bool_], why: Sequence[str]) -
     if keep.all():
         return state, ""
     gone = state.carried.select(~keep)
-    groups, tokens = (count(len(state.task_names)) for count in (gone.counts, gone.token_counts))
+    num_tasks = len(state.task_names)
+    groups, tokens = (count(num_tasks) for count in (gone.counts, gone.token_counts))
+    rollouts = np.bincount(gone.task, gone.members, num_tasks).astype(np.int64)
     by_task = ", ".join(f"{groups[k]} of '{name}'" for k, name in enumerate(state.task_names) if groups[k])
     expired = replace(
         state,
         carried=state.carried.select(keep),
         groups=_expired(state.groups, groups),
         tokens=_expired(state.tokens, tokens),
+        rollouts=_expired(state.rollouts, rollouts),
     )
     return expired, f"{groups.sum()} carried groups expire ({by_task}): {', '.join(why)}."
 
