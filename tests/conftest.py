@@ -10,6 +10,8 @@ from hypothesis import settings
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# TRL calls environments experimental in a warning, which is an error in tests.
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
 # `make fuzz`: eight properties, 10,000 cases and more.
 settings.register_profile("fuzz", max_examples=1250, deadline=None)

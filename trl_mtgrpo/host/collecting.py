@@ -114,8 +114,7 @@ class Scorer:
             self.reporter.failures(self.ranks.gather_objects(failures))
         scores = self.mixture.scoring.score(values.float().cpu().numpy(), facts[:, 0])
         if not facts[:, 5].any():  # said already
-            unscored = np.isnan(scores.reward)
-            self.reporter.without_reward(facts[unscored, 0], facts[unscored, 1])
+            self.reporter.without_reward(facts[:, 0], facts[:, 1], np.isnan(scores.reward))
         return Scored(facts[:, 0], facts[:, 1], facts[:, 2], facts[:, 3].astype(bool), scores, facts[:, 6:])
 
     def trains(self, fields: dict[str, Any]) -> bool:

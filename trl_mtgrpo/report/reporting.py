@@ -215,10 +215,12 @@ class RunReporter:
             self._failed.setdefault(failure.task, failure.message)
             self._warn(f"{failure.task} {failure.function} {failure.reason}", failure.message)
 
-    def without_reward(self, task_ids: NDArray[np.int64], rows: NDArray[np.int64]) -> None:
-        """Names tasks of which completions of a batch got no reward, by their task and row."""
-        for k in np.unique(task_ids):
-            row = int(rows[task_ids == k][0])
+    def without_reward(
+        self, task_ids: NDArray[np.int64], rows: NDArray[np.int64], unscored: NDArray[np.bool_]
+    ) -> None:
+        """Names tasks of which some completions of a call got no reward; a task without any is said to be stalled."""
+        for k in np.setdiff1d(task_ids[unscored], np.setdiff1d(task_ids, task_ids[~unscored])):
+            row = int(rows[unscored & (task_ids == k)][0])
             first = f" (the first for row {row})" if row >= 0 else ""
             self._warn(
                 f"without reward {self.names[k]}",
