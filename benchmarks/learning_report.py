@@ -69,6 +69,9 @@ NAMES = {
     "mt_grpo_ema": "MT-GRPO, improvement from the accuracy average",
     "mt_grpo_per_batch": "MT-GRPO, two steps per batch, weights per batch",
     "mt_grpo_per_minibatch": "MT-GRPO, two steps per batch, weights per minibatch",
+    "mt_grpo_v1": "MT-GRPO of 0.1, run again",
+    "mt_grpo_v2": "MT-GRPO of 0.2",
+    "mt_grpo_v2_measure_1": "MT-GRPO of 0.2, one measured group per task",
 }
 # Weights that never move, by their shares in percent: compared with DAPO, not with the defaults.
 FIXED = {f"fixed_{'_'.join(map(str, shares))}": "/".join(map(str, shares)) for shares in FIXED_SHARES}
@@ -80,6 +83,8 @@ BASES = {
     "mt_grpo_exact_mix_no_carry-b12": "mt_grpo_exact_mix-b12",
     "mt_grpo_per_batch-b24": "mt_grpo-b12",
     "mt_grpo_per_minibatch-b24": "mt_grpo_per_batch-b24",
+    "mt_grpo_v2-b12": "mt_grpo_v1-b12",
+    "mt_grpo_v2_measure_1-b12": "mt_grpo_v2-b12",
 }
 # Comparisons of fewer seeds are left out of the summary: they have no interval to speak of.
 FEWEST_SEEDS = 3
