@@ -10,7 +10,7 @@ from importlib.abc import MetaPathFinder
 from typing import TYPE_CHECKING, Any
 
 
-__version__ = "0.2.0.dev0"
+__version__ = "0.2.0"
 
 # Public name -> module that defines it.
 _HOME = {
