@@ -380,17 +380,21 @@ class Watched:
         columns |= {("extra", name): values for name, values in logs["extra"].items()}
         for name, values in columns.items():
             assert len(values) == len(logs["prompt"]), f"{name} has {len(values)} of {len(logs['prompt'])} entries"
-        for i in range(size):
-            mask = output["completion_mask"][i].bool()
-            trains = output["tool_mask"][i][mask].tolist() if "tool_mask" in output else [1] * int(mask.sum())
-            row = {name: values[len(values) - size + i] for name, values in columns.items()}
+        masks = [output["completion_mask"][i].bool() for i in range(size)]
+        trains = [
+            output["tool_mask"][i][mask].tolist() if "tool_mask" in output else [1] * int(mask.sum())
+            for i, mask in enumerate(masks)
+        ]
+        # Rows that only fill the batch are not in the table.
+        shown = [i for i in range(size) if any(trains[i])]
+        for place, i in enumerate(shown, len(logs["prompt"]) - len(shown)):
+            row = {name: values[place] for name, values in columns.items()}
             row["prompt ids"] = output["prompt_ids"][i][output["prompt_mask"][i].bool()].tolist()
             row["advantage"] = float(output["advantages"][i])
-            row["completion ids"] = output["completion_ids"][i][mask].tolist()
-            row["mask"] = trains
+            row["completion ids"] = output["completion_ids"][i][masks[i]].tolist()
+            row["mask"] = trains[i]
             key = text_of(row["prompt"]), text_of(row["completion"])
-            if any(trains):  # others only fill the batch
-                self.rows.seen[split][key] = row
+            self.rows.seen[split][key] = row
         if split == "train":
             torch.manual_seed(self.args.seed)  # type: ignore[attr-defined]  # the host shuffles the rows next
         return output
