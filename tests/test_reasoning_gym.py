@@ -1,6 +1,7 @@
 """reasoning-gym tasks: the paper's levels, disjoint splits, and which scorers may see what a model wrote."""
 
 import collections
+import gc
 import json
 import os
 import pickle
@@ -309,10 +310,14 @@ def test_the_named_answer_is_right_and_no_hostile_one_is(family):
 def test_hostile_answers_are_scored_within_50_milliseconds(family):
     check, columns = ReasoningGymCheck(family), items(family, 1)[0]
     check("warm", **columns)
-    for answer in HOSTILE:
-        started = time.thread_time()
-        check(answer, **columns)
-        assert time.thread_time() - started < 0.05, answer[:40]
+    gc.disable()  # a collection goes through all that other tests hold
+    try:
+        for answer in HOSTILE:
+            started = time.thread_time()
+            check(answer, **columns)
+            assert time.thread_time() - started < 0.05, answer[:40]
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("family", OFFERED)

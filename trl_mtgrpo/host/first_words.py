@@ -53,8 +53,9 @@ def warn_of_settings(mixture: TaskMixture, args: GRPOConfig, settings: Settings)
     idle = without_effect(args, settings)
     if idle:
         warn_user(
-            f"The settings {list(idle)} have no effect: this run has method={settings.method!r} and "
-            f"task_weighting={settings.task_weighting!r}. Leave them out, or choose what they belong to."
+            f"The settings {list(idle)} have no effect: this run has method={settings.method!r}, "
+            f"task_weighting={settings.task_weighting!r} and group_filter={settings.group_filter!r}. Leave them out, "
+            "or choose what they belong to."
         )
     size, generations = args.generation_batch_size, args.num_generations
     assert size is not None
