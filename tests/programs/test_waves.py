@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.machine import slowness
 from trl_mtgrpo import FormatFailure, ProgramFailure
 from trl_mtgrpo.rollouts.traces import Answer, Call, Job, Refusal, Trace
 from trl_mtgrpo.rollouts.waves import STOP, Waves
@@ -274,7 +275,7 @@ def test_scheduling_512_rollouts_of_three_calls_takes_less_than_a_second_of_proc
 
     start = time.process_time()
     traces, _ = run([program] * 512)
-    assert time.process_time() - start < 1.0
+    assert time.process_time() - start < 1.0 * slowness()
     assert all(len(trace.calls) == 3 for trace in traces)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.machine import slowness
 from trl_mtgrpo.rollouts import GroupFacts, IndexPrompts, RememberedPrompts
 from trl_mtgrpo.sampling import OUTCOMES, PromptMemory, Seen
 from trl_mtgrpo.sampling.prompt_memory import CODES, DOUBT, FAILED, FLOOR, INFORMATIVE, SOLVED, STREAK, UNSEEN
@@ -272,14 +273,14 @@ def test_a_million_prompts_cost_a_millisecond_per_step_and_a_byte_each() -> None
     source.draw(np.array([1]), draws)  # the order of a pass is made once
     counts, success = np.array([64]), np.tile([1.0, 0.0], (64, 4))
     for _ in range(30):
-        began = time.perf_counter()
+        began = time.thread_time()
         prompts, draws = source.draw(counts, draws)
-        made = time.perf_counter()
+        made = time.thread_time()
         groups = facts(prompts, success)
-        before = time.perf_counter()
+        before = time.thread_time()
         source.correct(groups, draws)
         draws = source.observe(groups, draws)
-        times.append(made - began + time.perf_counter() - before)
+        times.append(made - began + time.thread_time() - before)
     # The median of what else a busy machine does: the aim is one millisecond.
-    assert sorted(times)[len(times) // 4] < 2e-3
+    assert sorted(times)[len(times) // 4] < 2e-3 * slowness()
     assert len(json.dumps(to_json(draws.memory))) < size + 5_000

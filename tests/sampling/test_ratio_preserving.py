@@ -9,6 +9,7 @@ from _worlds import thorough
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.machine import slowness
 from trl_mtgrpo.sampling import AcceptanceEstimate, RatioPreservingSampler
 
 
@@ -263,7 +264,7 @@ def test_a_plan_is_cheap(num_tasks, limit, num_groups):
         start = time.process_time()
         sampler.plan(ledger, estimate, rng)
         times.append(time.process_time() - start)
-    assert np.min(times) < limit
+    assert np.min(times) < limit * slowness()
 
 
 @pytest.mark.parametrize(
