@@ -73,14 +73,8 @@ def stored(name: str, seed: int) -> dict[str, Any]:
     return json.loads(path_of(name, seed).read_text())
 
 
-def run(name: str, seed: int, folder: Path) -> dict[str, Any]:
-    """Runs one command to its end and keeps what it measured."""
-    output = folder / f"{name}-seed{seed}"
-    warm_starts = folder / f"environments-seed{seed}" / "warm_starts"
-    # Where it is gone the same one is made again: the seed is all that it depends on.
-    if name == "environments-grpo" and warm_starts.exists():
-        shutil.copytree(warm_starts, output / "warm_starts", dirs_exist_ok=True)
-    command = command_of(name, seed, output)
+def execute(command: list[str], output: Path, folder: Path) -> tuple[str, dict[str, Any]]:
+    """Runs an example to its end: what it printed, and what it cost."""
     output.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONPATH": str(ROOT)}
     since, spent = time.perf_counter(), os.times()
@@ -91,15 +85,31 @@ def run(name: str, seed: int, folder: Path) -> dict[str, Any]:
     (output / "output.txt").write_text(done.stdout)
     done.check_returncode()
     cost = os.times()
-    result: dict[str, Any] = {
+    return done.stdout, {
         "command": " ".join(command).replace(str(folder), "outputs"),
         "wall_seconds": round(time.perf_counter() - since),
         "cpu_seconds": round(cost.children_user + cost.children_system - spent.children_user - spent.children_system),
     }
+
+
+def history_of(output: Path) -> list[dict[str, Any]]:
+    """What the trainer of a finished run logged."""
+    history: list[dict[str, Any]] = json.loads((output / "trainer_state.json").read_text())["log_history"]
+    return history
+
+
+def run(name: str, seed: int, folder: Path) -> dict[str, Any]:
+    """Runs one command to its end and keeps what it measured."""
+    output = folder / f"{name}-seed{seed}"
+    warm_starts = folder / f"environments-seed{seed}" / "warm_starts"
+    # Where it is gone the same one is made again: the seed is all that it depends on.
+    if name == "environments-grpo" and warm_starts.exists():
+        shutil.copytree(warm_starts, output / "warm_starts", dirs_exist_ok=True)
+    printed, result = execute(command_of(name, seed, output), output, folder)
     if name.startswith("program"):
-        lines = re.findall(r"^ *(\d+) +([\d.]+) +([\d.]+) *$", done.stdout, re.MULTILINE)
+        lines = re.findall(r"^ *(\d+) +([\d.]+) +([\d.]+) *$", printed, re.MULTILINE)
         return result | {"points": [{"step": int(s), "program": float(p), "rule": float(r)} for s, p, r in lines]}
-    history = json.loads((output / "trainer_state.json").read_text())["log_history"]
+    history = history_of(output)
     points, tokens, completions = [], 0.0, 0.0
     for log in history:
         tokens = log.get("sampling/total_generated_tokens", tokens)

@@ -18,10 +18,7 @@ Fixed before the first run:
 
 import argparse
 import json
-import os
-import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +28,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.agents import interval
+from benchmarks.agents import execute, history_of, interval
 
 
 RESULTS = ROOT / "benchmarks" / "results" / "groupings"
@@ -48,20 +45,13 @@ def path_of(arm: str, seed: int) -> Path:
 def run(arm: str, seed: int, folder: Path) -> dict[str, Any]:
     """Runs one command to its end and keeps what it measured."""
     output = folder / f"{arm}-seed{seed}"
-    output.mkdir(parents=True, exist_ok=True)
     command = [
         *("examples/train_program.py", "--self_check", "--seed", str(seed), "--output_dir", str(output)),
         *("--max_steps", str(STEPS), "--eval_steps", str(EVAL_STEPS), "--batch_size", str(ROWS), *ARMS[arm]),
     ]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONPATH": str(ROOT)}
-    since = time.perf_counter()
-    with (output / "output.txt").open("w") as log:
-        subprocess.run(
-            [sys.executable, *command], cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, check=True
-        )
-    history = json.loads((output / "trainer_state.json").read_text())["log_history"]
+    cost = execute(command, output, folder)[1]
     points, tokens, unfilled = [], 0.0, 0.0
-    for log in history:
+    for log in history_of(output):
         tokens = log.get("sampling/total_generated_tokens", tokens)
         unfilled += 10 * log.get("sampling/unfilled_groups", 0.0)  # each the mean of ten steps
         if "eval_tasks/arc/accuracy" in log:
@@ -74,11 +64,7 @@ def run(arm: str, seed: int, folder: Path) -> dict[str, Any]:
                     "rule": round(log["eval_rule_accuracy"], 4),
                 }
             )
-    return {
-        "command": " ".join(command).replace(str(folder), "outputs"),
-        "wall_seconds": round(time.perf_counter() - since),
-        "points": points,
-    }
+    return cost | {"points": points}
 
 
 def at(points: list[dict[str, Any]], key: str, tokens: float) -> float:

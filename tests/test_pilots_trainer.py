@@ -13,7 +13,7 @@ from tests.tiny import contains_a, contains_digit, rows, tiny_config, tiny_train
 from trl_mtgrpo import MultiTaskGRPOTrainer, Task
 from trl_mtgrpo.host.pilot_checks import check_pilots
 from trl_mtgrpo.host.settings import resolve
-from trl_mtgrpo.rollouts import loss_weights
+from trl_mtgrpo.rollouts import RememberedPrompts, loss_weights
 from trl_mtgrpo.sampling.accounting import REASONS
 from trl_mtgrpo.tasks import TaskMixture
 
@@ -162,3 +162,9 @@ def test_a_function_that_makes_completions_is_refused(tmp_path: Path) -> None:
     args = tiny_config(tmp_path, **PILOTS)
     with pytest.raises(ValueError, match="`pilot_generations` must be None beside a `rollout_func`, got 4"):
         check_pilots(resolve(args), args, TaskMixture(tasks()), rollout_func=print)
+
+
+def test_prompts_that_are_chosen_with_a_correction_of_their_own_are_refused(tmp_path: Path) -> None:
+    source = RememberedPrompts([30], seed=0, skips=True)
+    with pytest.raises(ValueError, match="must be None beside a `prompt_source` that corrects, got 4"):
+        tiny_trainer(tmp_path, tasks(), **PILOTS, prompt_source=source)

@@ -155,6 +155,11 @@ def test_of_an_unknown_program_no_more_bundles_are_asked_for_than_it_has_places(
     assert memory.bundles(np.array([72, 72]), ledger_of(24, 24), limits).tolist() == [24, 72]
 
 
+def test_an_unknown_program_without_a_place_is_tried_where_it_is_asked_for() -> None:
+    memory, limits = ProgramMemory.start(2), BundleLimits(np.array([16, 16]), 96)
+    assert memory.bundles(np.array([3, 0]), ledger_of(0, 6), limits).tolist() == [1, 0]
+
+
 @pytest.mark.parametrize("ceiling", [12, 48, 100, 384])
 def test_unknown_programs_stay_under_the_ceiling_even_if_all_their_calls_are_made(ceiling: int) -> None:
     memory, most = ProgramMemory.start(2), np.array([8, 4])

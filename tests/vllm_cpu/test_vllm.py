@@ -133,7 +133,7 @@ def test_tools_answered_and_their_tokens_have_no_log_probability(colocated: Call
     assert all(batch["sampled_elsewhere"] == 0 for batch in found["batches"])
 
 
-@pytest.mark.parametrize("scenario", ["tools", "program"])
+@pytest.mark.parametrize("scenario", ["tools", "program", "pilots"])
 def test_the_engine_and_the_model_agree_on_what_the_model_wrote(
     scenario: str, colocated: Callable[[str], dict[str, Any]]
 ) -> None:
@@ -152,3 +152,17 @@ def test_new_calls_of_a_ragged_program_have_ratios_near_one_and_filler_rows_exac
         low, high = batch["ratios"]
         assert low is None or 0.8 < low <= high < 1.2
         assert not batch["fillers"] or batch["filler_ratios"] == [1.0, 1.0]
+
+
+def test_pilots_and_what_completes_them_are_two_calls_after_one_sync(
+    colocated: Callable[[str], dict[str, Any]],
+) -> None:
+    found = colocated("pilots")
+    by_step = [[kind for kind, at, _ in found["calls"] if at == step] for step in range(6)]
+    made = [calls for calls in by_step if calls]
+    for calls in made:
+        assert calls[0] == "sync"
+        assert calls.count("sync") == 1
+    assert max(calls.count("generate") for calls in made) > 1
+    assert sum(rows for _, _, rows in found["calls"]) == found["rollouts"] < 4 * found["generated"]
+    assert found["imbalance"] == [0] * 6

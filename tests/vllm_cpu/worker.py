@@ -28,6 +28,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "uncorrected": {"vllm_importance_sampling_correction": False},
     "server": {"vllm_mode": "server"},
     "tools": {"max_completion_length": 40, "max_tool_calling_iterations": 3, "vllm_max_model_length": 256},
+    "pilots": {"pilot_generations": 2, "pilot_tasks": "all"},
     "program": {"max_steps": 3, "vllm_importance_sampling_mode": "token_truncate"},
 }
 
@@ -166,7 +167,7 @@ def run(scenario: str, folder: Path, base_url: str | None) -> dict[str, Any]:
         args=tiny_config(folder, **(settings | SCENARIOS[scenario])),
         processing_class=tokenizer,
     )
-    batches = observed(trainer) if scenario in ("tools", "program") else recorded(trainer)
+    batches = observed(trainer) if scenario in ("tools", "program", "pilots") else recorded(trainer)
     calls = list[tuple[str, int, int]]()
     generation = trainer.vllm_generation
     sync, generate = generation.sync_weights, generation.generate
@@ -187,6 +188,7 @@ def run(scenario: str, folder: Path, base_url: str | None) -> dict[str, Any]:
         "calls": calls,
         "imbalance": state.groups.imbalance.tolist() + state.tokens.imbalance.tolist(),
         "generated": int(state.groups.generated.sum()),
+        "rollouts": int(state.rollouts.generated.sum()),
         "logs": trainer.state.log_history,
     }
 

@@ -4,11 +4,18 @@ from typing import Any
 
 from trl import GRPOConfig
 
+from ..rollouts import CorrectingSource, PromptSource
 from ..tasks import Task, TaskMixture
 from .settings import Settings
 
 
-def check_pilots(settings: Settings, args: GRPOConfig, mixture: TaskMixture, rollout_func: Any = None) -> None:
+def check_pilots(
+    settings: Settings,
+    args: GRPOConfig,
+    mixture: TaskMixture,
+    rollout_func: Any = None,
+    prompt_source: PromptSource | None = None,
+) -> None:
     """
     Refuses pilots where they cannot be what they promise.
 
@@ -21,6 +28,8 @@ def check_pilots(settings: Settings, args: GRPOConfig, mixture: TaskMixture, rol
             The tasks.
         rollout_func (`Callable`, *optional*):
             What makes completions in the host's place.
+        prompt_source ([`PromptSource`], *optional*):
+            What chooses prompts in place of the library's own.
 
     Raises:
         ValueError: naming what does not fit.
@@ -34,18 +43,20 @@ def check_pilots(settings: Settings, args: GRPOConfig, mixture: TaskMixture, rol
             f"`pilot_generations` must be a divisor of `num_generations` = {whole} below it, got {size}. Take a "
             "quarter or a third of it."
         )
-    reason = _refusal(settings, args, mixture, rollout_func)
+    reason = _refusal(settings, args, mixture, rollout_func, prompt_source)
     if reason is not None:
         raise ValueError(f"`pilot_generations` must be None {reason[0]}, got {size}. {reason[1]}")
 
 
-def _refusal(settings: Settings, args: GRPOConfig, mixture: TaskMixture, rollout_func: Any) -> tuple[str, str] | None:
+def _refusal(
+    settings: Settings, args: GRPOConfig, mixture: TaskMixture, rollout_func: Any, prompt_source: PromptSource | None
+) -> tuple[str, str] | None:
     """Where pilots cannot be, and what to do."""
     if not settings.filters_groups:
         return "where no group is filtered", "Set `group_filter`, or leave it out: every group trains then."
-    if settings.prompt_memory != "off":
+    if settings.prompt_memory != "off" or isinstance(prompt_source, CorrectingSource):
         return (
-            "beside `prompt_memory='solved'`",
+            "beside `prompt_memory='solved'`" if prompt_source is None else "beside a `prompt_source` that corrects",
             "Leave one of them out: both correct the solved share, and together neither would be right.",
         )
     if args.scale_rewards == "batch" or args.multi_objective_aggregation == "normalize_then_sum":

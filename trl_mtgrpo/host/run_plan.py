@@ -200,7 +200,7 @@ def plan_run(
     mixture.check_signatures(may_add_columns=host_options.get("rollout_func") is not None)
     _check_updates(args, settings)
     _check_memory(settings, parts)
-    check_pilots(settings, args, mixture, rollout_func=host_options.get("rollout_func"))
+    check_pilots(settings, args, mixture, host_options.get("rollout_func"), parts.prompt_source)
     # The host's loader cannot spread a batch over several generate calls, and how many groups a program's bundle
     # brings is known only when it has run.
     alone = all(task.max_environments is None and task.program is None for task in mixture.tasks)

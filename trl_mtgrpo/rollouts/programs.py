@@ -83,7 +83,7 @@ class ProgramMemory:
         known = ~np.isnan(self.groups_per_bundle)
         brings = np.where(known, self.groups_per_bundle, 1.0)
         asked = np.ceil(groups / brings - 1e-9)
-        wanted = np.minimum(ledger.desired, groups)
+        wanted = np.minimum(np.maximum(ledger.desired, 1), groups)
         if limits.max_groups is not None:
             left = limits.max_groups - int(ledger.generated.sum())
             if float((asked * brings).sum()) > left:
