@@ -65,7 +65,7 @@ def check_tools(task: "Task") -> None:
             )
         try:
             get_type_hints(tool)
-        except Exception as error:  # the user's annotations are evaluated
+        except (NameError, AttributeError, TypeError, SyntaxError, ImportError) as error:
             raise ValueError(
                 f"{owner} must have types that can be looked up, got {type(error).__name__}: {error}. Import them in "
                 "its module, or write the types themselves."

@@ -2,7 +2,6 @@
 
 import os
 import re
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from datasets import Dataset
 
 from ..answers import BoxedReward, is_countdown_solution, is_same_text
 from ..rewards import RewardFunc
+from ..said import warn_user
 from ..task import Task
 from .parquet_rows import as_dataset, column_of, general_table
 
@@ -177,10 +177,9 @@ def _chosen_names(
         )
     left_out = sorted(set(test_rows) - set(train_rows))
     if left_out and names is None:
-        warnings.warn(
+        warn_user(
             f"rows of {left_out} in `test` are left out, because `train` has no rows of these tasks. Name the tasks "
-            "that you want with `names` to end this warning.",
-            stacklevel=3,
+            "that you want with `names` to end this warning."
         )
     return chosen
 
