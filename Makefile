@@ -3,6 +3,8 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
+# One process, and everything that accelerate would otherwise say it had to guess.
+LAUNCH := $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
@@ -32,11 +34,11 @@ $(BIN)/.installed-docs: $(BIN)/.installed
 	touch $@
 
 train: $(BIN)/.installed  ## train three reasoning tasks on this machine and draw the result
-	$(BIN)/accelerate launch examples/train_three_task.py
+	$(LAUNCH) examples/train_three_task.py
 
 compare: $(BIN)/.installed  ## train with plain GRPO beside `make train`, and draw both
 	test -f outputs/three_task/trainer_state.json || $(MAKE) train
-	$(BIN)/accelerate launch examples/train_three_task.py --method grpo --max_steps 300 --output_dir outputs/grpo
+	$(LAUNCH) examples/train_three_task.py --method grpo --max_steps 300 --output_dir outputs/grpo
 	$(BIN)/python -m trl_mtgrpo report mt_grpo=outputs/three_task grpo=outputs/grpo --output outputs/compare
 
 train-program: $(BIN)/.installed  ## train a program of two calls whose first one is never rewarded
@@ -51,7 +53,7 @@ $(BIN)/.installed-real: $(BIN)/.installed
 	touch $@
 
 train-real: $(BIN)/.installed-real  ## train a pretrained chat model with LoRA on three kinds of questions
-	$(BIN)/accelerate launch examples/train_real.py
+	$(LAUNCH) examples/train_real.py
 
 test: $(BIN)/.installed-test  ## run the tests
 	$(BIN)/python -m pytest -q -n 2 -m "not slow and not vllm and not browser"
