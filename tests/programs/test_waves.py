@@ -163,9 +163,11 @@ def test_a_call_from_another_thread_is_a_bug() -> None:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_tool_that_blocks_is_given_up_after_the_time_and_the_others_go_on() -> None:
+    released = threading.Event()
+
     def stuck(example: Any, call: Any) -> None:
         call("m", "x")
-        time.sleep(1.0)
+        released.wait(60)
         call("m", "too late")
 
     start = time.monotonic()
@@ -173,7 +175,8 @@ def test_a_tool_that_blocks_is_given_up_after_the_time_and_the_others_go_on() ->
     assert not bug
     assert (traces[0].ending, len(traces[0].calls)) == ("timeout", 1)
     assert len(traces[1].calls) == 2
-    assert time.monotonic() - start < 0.9
+    assert time.monotonic() - start < 30
+    released.set()
 
 
 def test_a_prompt_that_is_too_long_ends_the_rollout_as_a_failure() -> None:
@@ -269,6 +272,7 @@ def hand_offs(rollouts: int, calls: int) -> float:
     return time.perf_counter() - start
 
 
+@pytest.mark.slow
 def test_scheduling_512_rollouts_of_three_calls_takes_less_than_a_second_of_processor_time() -> None:
     def program(example: Any, call: Any) -> str:
         return call("a", "x") + call("b", "y") + call("c", "z")

@@ -265,8 +265,8 @@ def test_the_memory_comes_back_from_its_file_and_follows_its_tasks() -> None:
     assert np.array_equal(gone.beliefs, memory.beliefs)
 
 
-def test_a_million_prompts_cost_a_millisecond_per_step_and_a_byte_each() -> None:
-    size = 1_000_000
+def steps_of(size: int) -> tuple[list[float], Any]:
+    """Processor seconds of 30 steps over `size` prompts with codes, sorted, and what is left of them."""
     source, draws, times = RememberedPrompts([size], 0, skips=True), start(1), []
     codes = np.random.default_rng(0).integers(ord("0"), ord("0") + CODES, size).astype(np.uint8)
     draws = replace(draws, memory=replace(learned(0.0), codes=(codes.tobytes().decode("ascii"),)))
@@ -281,6 +281,17 @@ def test_a_million_prompts_cost_a_millisecond_per_step_and_a_byte_each() -> None
         source.correct(groups, draws)
         draws = source.observe(groups, draws)
         times.append(made - began + time.thread_time() - before)
-    # The median of what else a busy machine does: the aim is one millisecond.
-    assert sorted(times)[len(times) // 4] < 2e-3 * slowness()
-    assert len(json.dumps(to_json(draws.memory))) < size + 5_000
+    return sorted(times), draws
+
+
+def test_a_million_prompts_cost_a_byte_each_and_per_step_what_a_thousand_cost() -> None:
+    (few, _), (many, draws) = steps_of(1_000), steps_of(1_000_000)
+    assert many[0] < 4 * few[0]
+    assert len(json.dumps(to_json(draws.memory))) < 1_000_000 + 5_000
+
+
+@pytest.mark.slow
+def test_a_step_with_a_million_prompts_takes_a_millisecond() -> None:
+    # The aim is one millisecond; the lower quartile leaves out what else a busy machine does.
+    times, _ = steps_of(1_000_000)
+    assert times[len(times) // 4] < 2e-3 * slowness()

@@ -252,6 +252,7 @@ def test_long_run_batches_follow_the_weights():
     np.testing.assert_allclose(trained / trained.sum(), weights, atol=0.015)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("num_tasks", "limit"), [(9, 2e-3), (1000, 20e-3)])
 @pytest.mark.parametrize("num_groups", [32, 1024])
 def test_a_plan_is_cheap(num_tasks, limit, num_groups):
