@@ -89,6 +89,7 @@ def test_the_last_result_is_as_near_to_the_least_as_promised() -> None:
             assert own["exact_mix"]["mean"] >= 0.99
 
 
+@pytest.mark.slow
 def test_the_memory_of_prompts_is_measured_on_a_few_steps() -> None:
     found = memory_rows(range(1), num_steps=200)
     assert list(found["worlds"]) == list(PROMPT_WORLDS)

@@ -54,8 +54,10 @@ def test_a_strategy_of_ones_own_lifts_the_weakest_task_above_uniform_weights() -
 
 @pytest.mark.parametrize(
     ("world", "preset"),
-    [("three", train_three_task.LAPTOP), ("nine", train_nine_task.LAPTOP_NINE)],
-    ids=["three tasks", "nine tasks"],
+    [
+        pytest.param("three", train_three_task.LAPTOP, id="three tasks"),
+        pytest.param("nine", train_nine_task.LAPTOP_NINE, id="nine tasks", marks=pytest.mark.slow),
+    ],
 )
 def test_the_embedded_default_trains_evaluates_and_draws(world, preset, tmp_path, monkeypatch, capsys) -> None:
     short = replace(tiny_world.WORLDS[world], clean_steps=4, noisy_steps=1)

@@ -27,6 +27,7 @@ def check(runs: list[dict[str, Any]]) -> None:
         assert run["resumed_at"] >= run["last_complete"], runs
 
 
+@pytest.mark.slow
 def test_two_killed_runs_end_as_if_nothing_had_happened(tmp_path: Path) -> None:
     runs = kills(tmp_path, 2, seed=1)
     check(runs)

@@ -89,6 +89,7 @@ def test_tasks_absent_from_a_batch_are_no_reason_to_warn(
     assert records.messages == []
 
 
+@pytest.mark.slow
 def test_trackio_gets_every_key(tmp_path: Path) -> None:
     pytest.importorskip("trackio")
     # In a process of its own: trackio decides where it writes when it is imported.

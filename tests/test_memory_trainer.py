@@ -68,6 +68,7 @@ def test_solved_prompts_are_generated_as_often_as_the_memory_lets_them(tmp_path:
     assert (trainer.multi_task_state.groups.imbalance == 0).all()
 
 
+@pytest.mark.slow
 def test_accuracies_are_those_of_uniform_draws_and_ledgers_what_was_generated(tmp_path: Path) -> None:
     plain, memory = (trained(tmp_path / name, prompt_memory=name, max_steps=40) for name in ("off", "solved"))
     late = slice(16, None)
@@ -203,6 +204,7 @@ def test_a_task_that_is_made_to_forget_is_named_and_gets_its_share_back(
     assert sum(logged(trainer, "tasks/kept/regressed")) == 0
 
 
+@pytest.mark.slow
 def test_a_run_that_is_resumed_knows_what_was_forgotten(tmp_path: Path) -> None:
     settings = {**FORGETS, "save_strategy": "steps", "save_steps": 90, "max_steps": 93}
     straight = tiny_trainer(tmp_path, forgetting_tasks(), **settings)

@@ -48,6 +48,7 @@ def test_the_notebook_runs_and_shows_its_pictures(tmp_path: Path, monkeypatch: p
     assert "| **worst task** |" in text_of(shown)
 
 
+@pytest.mark.slow
 def test_the_notebook_with_a_dspy_program_trains_both_predictors_and_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -347,6 +347,7 @@ def test_an_item_that_comes_out_differently_is_an_error():
         ReasoningGymCheck("gcd")("1", **columns)
 
 
+@pytest.mark.slow
 def test_items_do_not_depend_on_the_hash_seed_where_it_is_not_asked_for():
     script = (
         "from trl_mtgrpo.tasks.sources.reasoning_gym import reasoning_gym_task as t\n"

@@ -13,6 +13,7 @@ def run() -> dict[str, Any]:
     return train_and_predict(num_steps=60)
 
 
+@pytest.mark.slow
 def test_the_cost_is_within_five_percent_of_the_simulation_of_the_same_draws(run: dict[str, Any]) -> None:
     for cost in ("generated_per_trained", "tokens_per_trained"):
         assert run["measured"][cost] == pytest.approx(run["replayed"][cost], rel=0.05)

@@ -54,6 +54,7 @@ def last_half(trainer: MultiTaskGRPOTrainer, metric: str) -> list[float]:
     return [float(np.mean([line[f"tasks/{name}/{metric}"] for line in log[len(log) // 2 :]])) for name in NAMES]
 
 
+@pytest.mark.slow
 def test_solved_prompts_give_up_their_place(tmp_path: Path) -> None:
     trainer = train(tmp_path, solved_discount=1.0)
     assert last_half(trainer, "weight") == pytest.approx([1 / 3] * 3)
@@ -66,6 +67,7 @@ def test_solved_prompts_give_up_their_place(tmp_path: Path) -> None:
     assert failed > 2.5 * opened
 
 
+@pytest.mark.slow
 def test_shares_that_the_user_fixed_stay_as_they_are(tmp_path: Path) -> None:
     trainer = train(tmp_path)
     assert trainer.settings.solved_discount == 0.0
@@ -117,6 +119,7 @@ def test_a_task_that_cannot_be_learned_is_left_with_its_part_of_what_is_generate
     assert at_the_end(trainer, "weight")[0] == pytest.approx(1 / 3, abs=0.05)
 
 
+@pytest.mark.slow
 def test_without_the_guard_a_task_that_cannot_be_learned_takes_the_batch(tmp_path: Path) -> None:
     trainer = learn(tmp_path, plateau_guard=False)
     assert not at_the_end(trainer, "held").any()

@@ -117,6 +117,7 @@ def test_a_replayed_run_has_the_batches_of_the_run(tmp_path: Path, settings: dic
     assert (len(outline.weights), outline.num_groups) == (batches, 4)
 
 
+@pytest.mark.slow
 def test_a_replayed_run_is_close_to_what_it_generated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trainer = trained(tmp_path, max_steps=60, logging_steps=10)
     assert main(["simulate", "--replay", str(tmp_path), "--generations", "4"]) == 0

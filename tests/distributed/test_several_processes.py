@@ -141,6 +141,7 @@ def test_a_reward_that_fails_on_one_rank_stops_both_with_its_place(launched: Cal
     assert re.search(r"task 'medium'.*no digit to divide by.*fails_on_rank_one.*row \d+", errors[0])
 
 
+@pytest.mark.slow
 def test_a_run_without_results_is_reported(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="with a result of each rank, got code"):
         launch("torchrun", "no such scenario", tmp_path, timeout=120)

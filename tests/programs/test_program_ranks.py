@@ -35,6 +35,7 @@ def test_a_rank_with_five_calls_and_one_with_none_make_the_same_waves(launcher: 
     assert ranks[0]["logs"][0]["sampling/waves"] > 0
 
 
+@pytest.mark.slow
 def test_a_bug_on_one_rank_is_raised_on_both(tmp_path: Path) -> None:
     ranks = ranks_of("torchrun", "bug", tmp_path)
     for rank in ranks:
@@ -49,6 +50,7 @@ def test_programs_beside_plain_tasks_take_the_same_decisions_on_both_ranks(tmp_p
     assert all(count > 0 for count in ranks[0]["groups"])
 
 
+@pytest.mark.slow
 def test_a_program_of_one_call_on_two_ranks_is_the_hosts_run(tmp_path: Path) -> None:
     host, own = (ranks_of("torchrun", scenario, tmp_path / scenario)[0] for scenario in ("host", "one call"))
     assert host["sum"] == own["sum"]

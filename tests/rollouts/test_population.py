@@ -33,6 +33,7 @@ def test_generated_groups_stay_below_the_limit_of_the_world(world: str) -> None:
     assert run(world, "off").generated_per_least == pytest.approx(1.0, abs=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", PROMPT_WORLDS)
 def test_the_accuracy_that_weights_see_is_that_of_uniform_draws(world: str) -> None:
     plain, memory = error(run(world, "off")), error(run(world, "solved"))
@@ -83,6 +84,7 @@ def ranked_wrong(memory: str, seeds: int = 3, together: int = 25) -> tuple[float
     return float(np.mean(wrong)), float(np.mean(raw))
 
 
+@pytest.mark.slow
 def test_of_two_tasks_the_better_one_stays_the_better_one() -> None:
     corrected, raw = ranked_wrong("solved")
     assert corrected <= 0.02

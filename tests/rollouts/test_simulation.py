@@ -126,6 +126,7 @@ def test_mean_cost_on_the_paper_series_with_carry_over():
     assert min(result.exact_mix_ratio for result in results) >= 0.99
 
 
+@pytest.mark.slow
 def test_mean_cost_on_the_paper_series_without_carry_over():
     results = paper_runs(max_surplus_age=0)
     assert np.mean([result.generated_per_least for result in results]) <= 1.30
