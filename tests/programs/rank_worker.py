@@ -48,10 +48,20 @@ def mixed() -> list[Task]:
     ]
 
 
+def written_with_dspy() -> list[Task]:
+    import dspy
+
+    from tests.programs.dspy_parts import Plain, TwoSteps, dspy_tasks
+
+    dspy.configure(adapter=Plain())
+    return dspy_tasks(TwoSteps())
+
+
 SCENARIOS: dict[str, tuple[Any, dict[str, Any]]] = {
     "uneven": (lambda: program(five_on_rank_zero), {"group_filter": "none"}),
     "bug": (lambda: program(bug_on_rank_one), {}),
     "mixed": (mixed, {}),
+    "dspy": (written_with_dspy, {}),
     "one call": (lambda: program(one_call), {"method": "grpo", "shuffle_dataset": False}),
 }
 
@@ -64,7 +74,8 @@ def main() -> None:
     given = parser.parse_args()
     folder = Path(given.folder)
     torch.manual_seed(0)
-    options = {"model": AutoModelForCausalLM.from_pretrained(given.model), "processing_class": tiny_tokenizer()}
+    tokenizer = tiny_tokenizer(chat=given.scenario == "dspy")
+    options = {"model": AutoModelForCausalLM.from_pretrained(given.model), "processing_class": tokenizer}
     changes: dict[str, Any] = {"max_steps": 3, "per_device_train_batch_size": 8, "remove_unused_columns": False}
     if given.scenario == "host":
         from trl import GRPOConfig, GRPOTrainer

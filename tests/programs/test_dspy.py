@@ -12,7 +12,7 @@ from transformers import Qwen2ForCausalLM
 
 from tests.host_runs import parameters_of
 from tests.tiny import rows, tiny_config, tiny_model, tiny_tokenizer
-from trl_mtgrpo import MultiTaskGRPOTrainer, Task
+from trl_mtgrpo import MultiTaskGRPOTrainer
 from trl_mtgrpo.rollouts.traces import Answer, Call, Job, Trace
 from trl_mtgrpo.rollouts.waves import Waves
 
@@ -21,31 +21,8 @@ dspy = pytest.importorskip("dspy", reason="the extra [dspy] is not installed")
 
 from dspy.utils.exceptions import AdapterParseError  # noqa: E402
 
+from tests.programs.dspy_parts import Plain, TwoSteps, dspy_tasks, vowels  # noqa: E402
 from trl_mtgrpo.tasks.sources.dspy import DspyProgram, dspy_reward, dspy_rows, policy_lm  # noqa: E402
-
-
-class Plain(dspy.Adapter):
-    """Renders the inputs of a predictor, and takes any answer but those with an exclamation mark."""
-
-    def format(self, signature: Any, demos: Any, inputs: dict[str, Any]) -> list[dict[str, str]]:
-        shown = [f"{k}:{v}" for demo in demos for k, v in demo.items() if k in signature.fields]
-        content = "|".join([*shown, *(f"{k}={v}" for k, v in inputs.items())])
-        return [{"role": "system", "content": signature.instructions[:3]}, {"role": "user", "content": content}]
-
-    def parse(self, signature: Any, completion: str) -> dict[str, Any]:
-        if "!" in completion:
-            raise AdapterParseError("Plain", signature, completion, parsed_result={})
-        return dict.fromkeys(signature.output_fields, completion)
-
-
-class TwoSteps(dspy.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.draft = dspy.Predict("question -> draft")
-        self.answer = dspy.Predict("draft -> answer")
-
-    def forward(self, question: str) -> Any:
-        return self.answer(draft=self.draft(question=question).draft)
 
 
 class Model:
@@ -200,19 +177,13 @@ def larger_model() -> Qwen2ForCausalLM:
     return Qwen2ForCausalLM(config)
 
 
-def vowels(example: Any, prediction: Any, trace: Any = None) -> float:
-    text = str(prediction.answer)
-    return sum(character in "aeiou" for character in text) / max(len(text), 1)
-
-
 def trainer(folder: Path, module: Any, adapter: Any = None, **changes: Any) -> MultiTaskGRPOTrainer:
     dspy.configure(adapter=Plain() if adapter is None else adapter)
-    examples = [dspy.Example(question=f"q{i}", label=i).with_inputs("question") for i in range(24)]
     task = {name: changes.pop(name) for name in ("trainable_modules", "format_failure_reward") if name in changes}
     torch.manual_seed(0)
     return MultiTaskGRPOTrainer(
         model=larger_model(),
-        tasks=[Task("dspy", dspy_rows(examples), dspy_reward(vowels), program=module, **task)],
+        tasks=dspy_tasks(module, **task),
         args=tiny_config(folder, **({"max_steps": 2} | changes)),
         processing_class=tiny_tokenizer(chat=True),
     )

@@ -51,6 +51,15 @@ def test_programs_beside_plain_tasks_take_the_same_decisions_on_both_ranks(tmp_p
 
 
 @pytest.mark.slow
+def test_a_program_written_with_dspy_trains_on_two_ranks(tmp_path: Path) -> None:
+    pytest.importorskip("dspy", reason="the extra [dspy] is not installed")
+    ranks = ranks_of("torchrun", "dspy", tmp_path)
+    assert_ranks_agree(ranks)
+    assert [rank["error"] for rank in ranks] == ["", ""]
+    assert all(ranks[0]["logs"][0][f"modules/dspy.{name}/groups"] > 0 for name in ("draft", "answer"))
+
+
+@pytest.mark.slow
 def test_a_program_of_one_call_on_two_ranks_is_the_hosts_run(tmp_path: Path) -> None:
     host, own = (ranks_of("torchrun", scenario, tmp_path / scenario)[0] for scenario in ("host", "one call"))
     assert host["sum"] == own["sum"]
