@@ -308,7 +308,7 @@ def test_the_trained_model_answers_for_a_program(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_program_learns(tmp_path: Path) -> None:
-    own = trainer(tmp_path, TwoSteps(), max_steps=60, learning_rate=2e-2, per_device_train_batch_size=32)
+    own = trainer(tmp_path, TwoSteps(), max_steps=25, learning_rate=2e-2, per_device_train_batch_size=32)
     own.train()
     rewards = [line["tasks/dspy/reward"] for line in own.state.log_history if "tasks/dspy/reward" in line]
     assert np.mean(rewards[-8:]) > np.mean(rewards[:8]) + 0.2
