@@ -8,13 +8,13 @@ import torch
 from tqdm import tqdm
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-from tiny_agents.tasks import keys, secret, sums
+from tiny_agents.tasks import keys, pairs, secret
 from tiny_agents.tokenizer import build_tokenizer
 
 
 CLEAN_STEPS, NOISY_STEPS, BATCH = 350, 50, 96
 # Share of wrong moves in the second phase: the skill stays, and is sampled rarely.
-NOISE = {"sum": 0.7, "guess": 0.8, "lookup": 0.6}
+NOISE = {"larger": 0.7, "guess": 0.8, "lookup": 0.6}
 
 # A dialogue in pieces: text, and whether the model writes it.
 Piece = tuple[str, bool]
@@ -44,11 +44,11 @@ def build_model(seed: int) -> LlamaForCausalLM:
     return model
 
 
-def sum_dialogue(rng: np.random.Generator, noise: float) -> list[Piece]:
-    pairs, _ = sums()
-    a, b = pairs[rng.integers(len(pairs))]
-    said = rng.integers(11, 99) if rng.random() < noise else a + b
-    return [(f"<user>{a}+{b}=<model>", False), (f"{said}</s>", True)]
+def larger_dialogue(rng: np.random.Generator, noise: float) -> list[Piece]:
+    known, _ = pairs()
+    a, b = known[rng.integers(len(known))]
+    said = rng.integers(10, 100) if rng.random() < noise else max(a, b)
+    return [(f"<user>max {a} {b}<model>", False), (f"{said}</s>", True)]
 
 
 def guess_dialogue(rng: np.random.Generator, noise: float) -> list[Piece]:
@@ -76,7 +76,7 @@ def lookup_dialogue(rng: np.random.Generator, noise: float) -> list[Piece]:
     ]
 
 
-DIALOGUES = {"sum": sum_dialogue, "guess": guess_dialogue, "lookup": lookup_dialogue}
+DIALOGUES = {"larger": larger_dialogue, "guess": guess_dialogue, "lookup": lookup_dialogue}
 
 
 def warm_start(folder: Path, seed: int = 0) -> Path:
