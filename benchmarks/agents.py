@@ -9,8 +9,8 @@ Fixed before the first run:
 - Seeds 0, 1 and 2, each example with its own settings and nothing else. The order is `ORDER`.
 - `examples/train_environments.py`: 80 steps; every seed has its own warm start. Asked: the worst of the three tasks at
   least 0.6 on the held-out prompts in the last evaluation, on each seed.
-- The example was changed twice, each time on seed 7, which is in no table. Its plain task was a sum of two numbers: held
-  out it ended at .28, .25 and .33, then, with 720 sums in place of 171 and twice the learning rate, at .19, .39 and
+- The example was changed twice, each time on seed 7, which is in no table. Its plain task was a sum; on held-out
+  prompts it ended at .28, .25, .33, then, with 720 sums in place of 171 and twice the learning rate, at .19, .39 and
   .26, because the warm start itself knows two of five sums that it has not seen. Now the plain task is the larger of
   two numbers, of which it knows nine of ten. The runs are those of the example as it is.
 - GRPO beside it: the same command with `--method grpo` from the same warm start, for as many steps as the completions
