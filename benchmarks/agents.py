@@ -122,11 +122,11 @@ def run(name: str, seed: int, folder: Path) -> dict[str, Any]:
                 if key.startswith("eval_tasks/") and key.endswith("/accuracy")
             }
             points.append({"step": log["step"], "tokens": round(tokens), "accuracy": accuracy})
-    last = [log for log in history if "tasks/sum/weight" in log][-4:]  # each the mean of five steps
-    trained = {
-        task: round(float(np.mean([log[f"tasks/{task}/accuracy"] for log in last])), 4)
-        for task in points[0]["accuracy"]
-    }
+    last = [log for log in history if "sampling/generated_groups" in log][-4:]  # each the mean of five steps
+    trained = {}
+    for task in points[0]["accuracy"]:
+        known = [log[f"tasks/{task}/accuracy"] for log in last if f"tasks/{task}/accuracy" in log]
+        trained |= {task: round(float(np.mean(known)), 4)} if known else {}
     return result | {"completions": round(completions), "trained": trained, "points": points}
 
 
@@ -175,7 +175,7 @@ def report() -> str:
         ]
         trained = [found["trained"] for found in mine.values() if "trained" in found]
         if trained:
-            means = {task: float(np.mean([one[task] for one in trained])) for task in columns}
+            means = {task: float(np.mean([one[task] for one in trained if task in one])) for task in columns}
             lines += [
                 "",
                 "On the prompts that were trained on, last twenty steps: "
