@@ -70,12 +70,13 @@ def a_batch(found: np.ndarray, trained: list[int] | None = None, filler: int = 0
     )
 
 
-def a_state(num_tasks: int, empty_steps: int = 0) -> Any:
+def a_state(num_tasks: int, empty_steps: int = 0, trained: int = 0) -> Any:
     return SimpleNamespace(
         stalls=StallDoctor().init(num_tasks),
         forgetting=ForgettingAlarm().init(num_tasks),
         draws=SimpleNamespace(memory=PromptMemory.start(num_tasks)),
         empty_steps=empty_steps,
+        groups=SimpleNamespace(trained=np.full(num_tasks, trained)),
         generation=1,
     )
 
@@ -156,6 +157,22 @@ def test_many_solved_tasks_are_the_cause_that_is_said() -> None:
     expected = r"got 2 of them\. 30 tasks \('t0', 't1', 't2' and 27 more\) yielded nothing in 180 groups \(solved\)\."
     with pytest.raises(NothingToLearnError, match=expected):
         said.batch(a_batch(found), a_state(30, empty_steps=2))
+
+
+def test_a_run_that_trained_until_all_was_solved_is_over(caplog: pytest.LogCaptureFixture) -> None:
+    said = reporter(max_empty_steps=2)
+    found = outcomes({"solved": 9, "failed": 1}, {"solved": 3})
+    assert not said.batch(a_batch(found), a_state(2, empty_steps=1, trained=5))
+    assert said.batch(a_batch(found), a_state(2, empty_steps=2, trained=5))
+    assert "all tasks are solved, and no group of the last 2 batches could train" in caplog.text
+
+
+@pytest.mark.parametrize("other", [{}, {"failed": 3}, {"constant": 3}])
+def test_a_run_with_a_task_that_is_not_known_to_be_solved_ends_in_an_error(other: dict[str, int]) -> None:
+    with pytest.raises(NothingToLearnError):
+        reporter(max_empty_steps=1).batch(
+            a_batch(outcomes({"solved": 3}, other)), a_state(2, empty_steps=1, trained=5)
+        )
 
 
 def test_a_batch_that_trained_ends_the_count_of_what_yielded_nothing() -> None:

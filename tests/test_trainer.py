@@ -346,6 +346,19 @@ def test_training_stops_when_nothing_is_learned_for_long(tmp_path: Path) -> None
     assert trainer.state.global_step == 2
 
 
+def test_a_run_that_has_trained_and_solved_everything_ends_in_order(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def right_from_the_second_step(completions: list[Any], trainer_state: Any, **kwargs: Any) -> list[float]:
+        return [1.0 if trainer_state.global_step else float(i % 2) for i in range(len(completions))]
+
+    tasks = [Task("once", rows("s"), right_from_the_second_step, success_threshold=1.0)]
+    trainer = tiny_trainer(tmp_path, tasks, max_steps=9, max_empty_steps=3, max_resampling_rounds=0, max_surplus_age=0)
+    trainer.train()
+    assert trainer.state.global_step == 4
+    assert "Training ends after step 4: all tasks are solved" in caplog.text
+
+
 def test_the_error_names_the_task_and_the_likely_cause(tmp_path: Path) -> None:
     never = [Task("unanswered", rows("s"), lambda completions, **_: [0.0] * len(completions), success_threshold=1.0)]
     trainer = tiny_trainer(tmp_path, never, max_steps=9, max_empty_steps=5, max_resampling_rounds=3)

@@ -170,8 +170,9 @@ class MultiTaskGRPOConfig(GRPOConfig):
             Budget of completion tokens per generation batch. No limit when left at `None`. Set it when a step must
             not take longer than some time.
         max_empty_steps (`int`, *optional*, defaults to `10`):
-            After this many generation batches in a row without one trainable group the run stops with an error. Raise
-            it when a task is expected to succeed only rarely at first.
+            After this many generation batches in a row without one trainable group the run stops: in order where it
+            has trained and every task is solved, otherwise with an error. Raise it when a task is expected to
+            succeed only rarely at first.
 
         > Rewards
 

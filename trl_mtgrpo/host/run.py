@@ -169,7 +169,8 @@ class MixtureRun(PlainRun):
         for unit, ledger in (("groups", state.groups), ("tokens", state.tokens)):  # totals, never averaged
             self.metrics[f"sampling/total_generated_{unit}"] = [float(ledger.generated.sum())]
         self.reporter.cut(self.metrics.get(CUT_SHARE, [])[calls_before:], self.trainer.max_completion_length)
-        self.reporter.batch(batch, state)
+        if self.reporter.batch(batch, state):
+            self.trainer.control.should_training_stop = True
         return self._prepare_loss(host, batch, state)
 
     def _prepare_loss(self, host: GRPOTrainer, batch: CollectedBatch, state: MultiTaskState) -> dict[str, Any]:

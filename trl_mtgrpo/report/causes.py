@@ -45,6 +45,11 @@ def explain(names: Sequence[str], outcomes: NDArray[np.int64]) -> str:
     return " ".join(parts)
 
 
+def are_solved(outcomes: NDArray[np.int64]) -> bool:
+    """Whether each task was generated and its most frequent outcome is `solved`; shape `(K, len(OUTCOMES))`."""
+    return bool((outcomes.any(axis=1) & (outcomes.argmax(axis=1) == OUTCOMES.index("solved"))).all())
+
+
 def list_names(names: Sequence[str]) -> str:
     """Some names in quotes, and how many more there are."""
     shown = ", ".join(repr(name) for name in names[:MOST_NAMES])

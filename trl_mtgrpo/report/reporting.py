@@ -14,7 +14,7 @@ from ..rollouts import CollectedBatch
 from ..sampling import OUTCOMES, BatchLedger, StallDoctor
 from ..state.run_state import MultiTaskState
 from ..tasks.failures import RewardFailure
-from .causes import explain, list_names
+from .causes import are_solved, explain, list_names
 from .ledger_table import format_ledger, ledger_table
 from .memory import memory_sentences
 from .metrics import is_known
@@ -121,7 +121,7 @@ class RunReporter:
             f"{missing.sum()} of {ledger.desired.sum()} places open in {len(order)} task(s): {places}{rest}"
         )
 
-    def batch(self, batch: CollectedBatch, state: MultiTaskState) -> None:
+    def batch(self, batch: CollectedBatch, state: MultiTaskState) -> bool:
         """
         Looks at a collected batch. Every rank calls it and decides alike.
 
@@ -131,9 +131,13 @@ class RunReporter:
             state ([`MultiTaskState`]):
                 The state after it.
 
+        Returns:
+            `bool`: whether there is nothing left to learn: the run has trained, and for `max_empty_steps` batches in
+            a row every task answered nearly all of its prompts right.
+
         Raises:
             NothingToLearnError: when no completion of the first batch has got a score, or after `max_empty_steps`
-                batches in a row without a trainable group.
+                batches in a row without a trainable group for any other reason.
         """
         if self._is_first:
             scored = int((~np.isnan(batch.generated.reward)).sum())
@@ -152,12 +156,22 @@ class RunReporter:
         if unfilled and self.filters:
             self._warn("unfilled", self._unfilled(batch, unfilled))
         if state.empty_steps >= self.max_empty_steps:
-            cause = explain(self.names, batch.outcomes if self._fruitless is None else self._fruitless)
+            fruitless = batch.outcomes if self._fruitless is None else self._fruitless
+            if state.groups.trained.any() and are_solved(fruitless):
+                self._warn(
+                    "learned",
+                    f"Training ends after step {self._step}: all tasks are solved, and no group of the last "
+                    f"{state.empty_steps} batches could train. Harder prompts would be learned from; a larger "
+                    "`max_empty_steps` waits longer for prompts that are not solved.",
+                )
+                return True
+            cause = explain(self.names, fruitless)
             raise NothingToLearnError(
                 f"`max_empty_steps` must exceed the generation batches in a row without a trainable group, got "
                 f"{state.empty_steps} of them. {cause or 'Nothing was generated.'}{self._failures()} Check the reward "
                 "functions on a few completions, or choose prompts of another difficulty."
             )
+        return False
 
     def cut(self, shares: Sequence[float], limit: int) -> None:
         """
