@@ -8,7 +8,7 @@ LAUNCH := $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_pr
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help train compare train-environments train-program train-real test test-numpy test-slow test-browser test-vllm \
+.PHONY: help train compare train-environments train-program train-real test test-numpy test-slow test-browser test-vllm test-openenv \
 	test-trl-versions fuzz style quality docs pictures bench clean
 
 help:  ## list the targets
@@ -74,6 +74,15 @@ test-browser: $(BIN)/.installed-dev  ## open the built site in Chromium, at the 
 
 test-vllm:  ## build the vLLM environment for the CPU and run its tests
 	$(PYTHON) tests/vllm_cpu/environment.py --folder .venv-vllm
+
+test-openenv: $(BIN)/.installed-openenv  ## train on a real OpenEnv server of this machine, in an environment of its own
+	$(VENV)-openenv/bin/python -m pytest -q -m slow tests/environments/test_openenv.py
+
+$(BIN)/.installed-openenv: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)-openenv
+	$(VENV)-openenv/bin/pip install -q --disable-pip-version-check -c constraints.txt torch
+	$(VENV)-openenv/bin/pip install -q --disable-pip-version-check -c constraints.txt -e ".[test]" openenv==0.10.0
+	mkdir -p $(BIN) && touch $@
 
 test-trl-versions:  ## run the contract tests in one environment per TRL release
 	$(PYTHON) benchmarks/trl_versions.py
