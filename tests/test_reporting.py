@@ -167,7 +167,7 @@ def test_a_run_that_trained_until_all_was_solved_is_over(caplog: pytest.LogCaptu
     assert "all tasks are solved, and no group of the last 2 batches could train" in caplog.text
 
 
-@pytest.mark.parametrize("other", [{}, {"failed": 3}, {"constant": 3}])
+@pytest.mark.parametrize("other", [{}, {"failed": 3}, {"constant": 3}, {"solved": 6, "failed": 4}])
 def test_a_run_with_a_task_that_is_not_known_to_be_solved_ends_in_an_error(other: dict[str, int]) -> None:
     with pytest.raises(NothingToLearnError):
         reporter(max_empty_steps=1).batch(
