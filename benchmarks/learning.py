@@ -27,6 +27,8 @@ from benchmarks.learning_runs import NEW, is_finished, result_path
 
 
 TWO_STEPS = {"per_device_train_batch_size": 96, "steps_per_generation": 2}
+THREE_STEPS = {"per_device_train_batch_size": 32, "steps_per_generation": 3}
+WIDE = {"per_device_train_batch_size": 192, "num_generations": 32}
 
 FIXED_SHARES = ((34, 33, 33), (50, 25, 25), (60, 20, 20), (70, 15, 15), (60, 10, 30), (60, 30, 10))
 
@@ -82,6 +84,16 @@ ARMS: dict[str, dict[str, Any]] = {
     # The defaults of version 0.2, whose steps have a price; the arms above ran with 0.1.
     "mt_grpo_v2-b12": {"method": "mt_grpo"},
     "mt_grpo_v2_measure_1-b12": {"method": "mt_grpo", "improvement_groups": 1},
+    # Those of `benchmarks/repeated_prompts.py`.
+    "mt_grpo_solved-b12": {"method": "mt_grpo", "prompt_memory": "solved"},
+    "mt_grpo_g32-b6": {"method": "mt_grpo", **WIDE},
+    "mt_grpo_g32_pilot-b6": {"method": "mt_grpo", **WIDE, "pilot_generations": 8},
+    "weights_only_zvp-b12": {
+        **{"method": "mt_grpo", "group_filter": "none", "oversampling": 1.0, "solved_discount": 0.0},
+        "trainer": "zero_variance",
+    },
+    "three_steps-b12": {"method": "mt_grpo", **THREE_STEPS},
+    "one_task_steps-b12": {"method": "mt_grpo", **THREE_STEPS, "trainer": "one_task_steps"},
 }
 # Set "price", planned before its runs. `three`, seeds 0 to 4, and `eight`, seeds 0 and 1, 160 and 240 thousand tokens:
 # the defaults of 0.2 against those of 0.1 (`mt_grpo_v1-b12`), paired by seed, worst task and average at equal tokens.
@@ -170,12 +182,16 @@ def run_one(
     sys.path.insert(0, str(ROOT / "examples"))
     from tiny_world import WORLDS, evaluate_tasks, tiny_task_reward, tiny_task_rows, warm_start
 
+    from benchmarks.learning_variants import VARIANTS
     from trl_mtgrpo import MultiTaskGRPOConfig, MultiTaskGRPOTrainer, PlateauGuard, Task
     from trl_mtgrpo.state.codec import to_json
 
     torch.set_num_threads(1)
-    definition = WORLDS[world]
-    folder = warm_start(world, seed=seed, cache_dir=cache_dir, progress=False)
+    # "three-100" is `three` with 100 prompts per task.
+    base, _, few = world.partition("-")
+    num_prompts = int(few or 4000)
+    definition = WORLDS[base]
+    folder = warm_start(base, seed=seed, cache_dir=cache_dir, progress=False)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     cache = None if cache_dir is None else Path(cache_dir)
     alone = arm.startswith("alone:")
@@ -184,7 +200,7 @@ def run_one(
     tasks = [
         Task(
             name,
-            Dataset.from_list(tiny_task_rows(name, "train", 4000, seed=seed, cache_dir=cache)),
+            Dataset.from_list(tiny_task_rows(name, "train", num_prompts, seed=seed, cache_dir=cache)),
             tiny_task_reward(name),
             success_threshold=1.0,
         )
@@ -194,7 +210,8 @@ def run_one(
     settings = {"method": "grpo"} if alone else dict(ARMS[arm])
     # A weighting that is no setting; the guard is then passed too, as the settings would do.
     weighting = learning_speed_weighting() if settings.pop("weighting", None) == "learning_speed" else None
-    trainer = MultiTaskGRPOTrainer(
+    trainer_class = VARIANTS[settings.pop("trainer")] if "trainer" in settings else MultiTaskGRPOTrainer
+    trainer = trainer_class(
         model=AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32),
         tasks=tasks,
         processing_class=tokenizer,
@@ -244,7 +261,7 @@ def run_one(
         points[kind].append(
             {
                 "step": step,
-                "completions": int(totals.groups.generated.sum()) * GENERATIONS,
+                "completions": int(totals.groups.generated.sum()) * trainer.num_generations,
                 "tokens": int(totals.tokens.generated.sum()),
                 "wall_seconds": round(clock["wall"], 1),
                 "cpu_seconds": round(clock["cpu"], 1),
