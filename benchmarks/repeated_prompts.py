@@ -92,8 +92,8 @@ def report() -> str:
         "# What is learned where prompts come several times",
         "",
         "Written by `python benchmarks/repeated_prompts.py --report`; what was fixed before the first run stands in "
-        "that file. World `three` with 100 prompts per task, held-out accuracy. Differences in points, paired by seed, "
-        "with half of the 95 % interval.",
+        "that file. World `three` with 100 prompts per task, held-out accuracy. Differences in points, paired by "
+        "seed, with half of the 95 % interval.",
         "",
         "| what | at equal | seeds | worst task | average |",
         "| --- | --- | ---: | ---: | ---: |",
