@@ -56,7 +56,7 @@ train-real: $(BIN)/.installed-real  ## train a pretrained chat model with LoRA o
 	$(LAUNCH) examples/train_real.py
 
 test: $(BIN)/.installed-test  ## run the tests
-	$(BIN)/python -m pytest -q -n 2 -m "not slow and not vllm and not browser"
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow and not vllm and not browser"
 
 test-numpy: $(BIN)/.installed-numpy  ## run the numpy tests where only numpy, pytest and hypothesis are installed
 	$(VENV)-numpy/bin/python -m pytest -q tests/weighting tests/sampling tests/rollouts/test_simulation.py

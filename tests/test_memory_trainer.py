@@ -188,6 +188,7 @@ def forgetting_tasks(until: int = 1_000) -> list[Task]:
 FORGETS = {"learning_rate": 1e-6, "task_weighting": "fixed", "solved_discount": 1.0, "max_surplus_age": 0}
 
 
+@pytest.mark.slow
 def test_a_task_that_is_made_to_forget_is_named_and_gets_its_share_back(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -41,6 +41,7 @@ def text_of(outputs: list[Any]) -> str:
     return "".join(output.get("text", "") + output.get("data", {}).get("text/plain", "") for output in outputs)
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_and_shows_its_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = shown_by(NOTEBOOK, "Qwen/Qwen2.5-0.5B", tmp_path, monkeypatch)
     assert sum("image/png" in output.get("data", {}) for output in shown) == 4

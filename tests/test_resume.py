@@ -62,7 +62,13 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+# The others are run by `make test-slow`.
+FAST = ("carried groups", "four updates per batch, carried groups", "two batches per update", "sec_grpo")
+
+
+@pytest.mark.parametrize(
+    "case", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
+)
 def test_a_resumed_run_equals_the_uninterrupted_one(case: str, tmp_path: Path) -> None:
     cut, settings = CASES[case]
     straight, resumed, prompts, later = straight_and_resumed(tmp_path, cut, **settings)

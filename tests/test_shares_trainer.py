@@ -108,6 +108,7 @@ def at_the_end(trainer: MultiTaskGRPOTrainer, metric: str) -> NDArray[np.float64
     return np.array([np.mean([line[f"tasks/{name}/{metric}"] for line in log]) for name in names])
 
 
+@pytest.mark.slow
 def test_a_task_that_cannot_be_learned_is_left_with_its_part_of_what_is_generated(tmp_path: Path) -> None:
     trainer = learn(tmp_path)
     held = at_the_end(trainer, "held")

@@ -61,6 +61,7 @@ def test_two_ranks_under_torchrun_take_the_same_decisions(launched: Callable[[st
     assert ranks[0]["weights"][0] != ranks[0]["weights"][-1]
 
 
+@pytest.mark.slow
 def test_two_ranks_stop_and_complete_the_same_groups(launched: Callable[[str, str], Results]) -> None:
     ranks = launched("torchrun", "pilots")
     assert_ranks_agree(ranks)

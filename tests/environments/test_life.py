@@ -205,6 +205,7 @@ def test_tasks_are_evaluated_each_with_its_environment(tmp_path: Path) -> None:
     assert Guess.closed == Guess.made > 0
 
 
+@pytest.mark.slow
 def test_a_run_with_waiting_groups_of_environments_resumes_exactly(tmp_path: Path) -> None:
     options: dict[str, Any] = {"save_strategy": "steps", "save_steps": 2, "max_steps": 6}
     whole = agent_trainer(tmp_path, four_tasks(), **options)

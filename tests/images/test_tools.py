@@ -57,7 +57,7 @@ def answered(completions: list[Any], **kwargs: Any) -> list[float]:
     return [float(any(message["role"] == "tool" for message in completion)) for completion in completions]
 
 
-@pytest.mark.parametrize("length", [None, 12])
+@pytest.mark.parametrize("length", [None, pytest.param(12, marks=pytest.mark.slow)])
 def test_images_train_beside_tools_and_environments(length: int | None, tmp_path: Path) -> None:
     numbers = [1 + i % 4 for i in range(12)]
     tasks = [

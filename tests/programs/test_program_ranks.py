@@ -24,8 +24,7 @@ def assert_ranks_agree(ranks: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.parametrize(
-    "launcher",
-    ["torchrun", *[pytest.param(name, marks=pytest.mark.slow) for name in ("cpu_zero2", "cpu_zero3")]],
+    "launcher", [pytest.param(name, marks=pytest.mark.slow) for name in ("torchrun", "cpu_zero2", "cpu_zero3")]
 )
 def test_a_rank_with_five_calls_and_one_with_none_make_the_same_waves(launcher: str, tmp_path: Path) -> None:
     ranks = ranks_of(launcher, "uneven", tmp_path)

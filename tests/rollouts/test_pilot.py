@@ -69,8 +69,11 @@ def gradient(facts: GroupFacts, weights: NDArray[np.float64], levels: tuple[floa
     return np.bincount(place.ravel(), advantage.ravel(), len(KINDS[levels]) * len(levels)) / len(trained)
 
 
+LEVELS = [pytest.param(levels, marks=pytest.mark.slow if i else ()) for i, levels in enumerate(KINDS)]
+
+
 @pytest.mark.parametrize("strict", [True, False])
-@pytest.mark.parametrize("levels", list(KINDS))
+@pytest.mark.parametrize("levels", LEVELS)
 def test_the_gradient_is_that_of_whole_groups(levels: tuple[float, ...], strict: bool) -> None:
     whole, _ = groups(levels, strict, 0, 400_000, 0)
     begun, rule = groups(levels, strict, SIZE, 600_000, 1)

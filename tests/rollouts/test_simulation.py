@@ -119,6 +119,7 @@ def paper_runs(max_surplus_age: int) -> list[SimulationResult]:
 
 
 # The numbers that the documentation states.
+@pytest.mark.slow
 def test_mean_cost_on_the_paper_series_with_carry_over():
     results = paper_runs(max_surplus_age=2)
     assert np.mean([result.generated_per_least for result in results]) <= 1.03
