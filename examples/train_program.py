@@ -83,12 +83,12 @@ def reward(
 
 
 def warm_rows(rng: np.random.Generator, renames: bool) -> Iterator[tuple[str, str]]:
-    """The prompts with their answers; half of the rules and 30 % of the grids are wrong."""
+    """The prompts with their answers; 65 % of the rules and of the grids are wrong."""
     while True:
         made = item(rng)
-        wrong_rule = rng.random() < 0.5
+        wrong_rule = rng.random() < 0.65
         yield f"R{made['prompt']}=", str(rng.choice(list(RULES))) if wrong_rule else made["rule"]
-        wrong_grid = rng.random() < 0.3
+        wrong_grid = rng.random() < 0.65
         grid = RULES[str(rng.choice(list(RULES)))](made["test"]) if wrong_grid else made["answer"]
         yield f"P{made['rule']}{made['test']}=", grid
         if renames:
