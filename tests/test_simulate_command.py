@@ -11,7 +11,7 @@ from tiny import three_tasks, tiny_config, tiny_model, tiny_tokenizer
 from trl_mtgrpo import MultiTaskGRPOTrainer
 from trl_mtgrpo.__main__ import main
 from trl_mtgrpo.report.forecast import POLICIES, RunOutline, forecast
-from trl_mtgrpo.report.replay import outline_of
+from trl_mtgrpo.report.replay import outline_of, replayed_prompts
 from trl_mtgrpo.report.runs import Run, read_run
 
 
@@ -146,3 +146,62 @@ def test_a_log_of_means_stands_for_all_its_batches() -> None:
 def test_a_run_that_logged_no_training_step_is_refused() -> None:
     with pytest.raises(ValueError, match=r"`--replay` must be a run that logged a training step, got none in 'run'"):
         outline_of(Run("run", "run", ("a",), [{"step": 1, "eval_tasks/a/accuracy": 0.5}]))
+
+
+PROMPTS = ["--prompts", "100", "--generations", "16", "--groups", "8", "--steps", "60"]
+
+
+def relative_tokens(shown: str) -> dict[str, float]:
+    """Tokens of each way of drawing, relative to the run as it is."""
+    ways = shown.split("prompt by prompt\n")[1].split("\n\n")[0].splitlines()[2:]
+    return {re.split(r"  +", line)[0]: float(re.split(r"  +", line)[3]) for line in ways}
+
+
+def test_prompts_that_come_several_times_show_what_memory_and_pilots_save(capsys: pytest.CaptureFixture[str]) -> None:
+    half_solved = ["simulate", "--acceptance", "a=0.3", "--accuracy", "a=0.8", "--pilot", "4", *PROMPTS]
+    assert main(half_solved) == 0
+    found = relative_tokens(capsys.readouterr().out)
+    assert found.pop("as it is") == 1.0
+    assert set(found) == {"prompt_memory=solved", "pilot_generations=4"}
+    assert all(value < 0.9 for value in found.values())
+
+
+def test_a_task_without_solved_prompts_gains_nothing_by_a_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["simulate", "--acceptance", "a=0.4", "--accuracy", "a=0.04", *PROMPTS])
+    assert relative_tokens(capsys.readouterr().out)["prompt_memory=solved"] == pytest.approx(1.0, abs=0.03)
+
+
+def test_more_mixed_groups_than_an_accuracy_allows_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulate", "--acceptance", "a=0.9", "--accuracy", "a=0.99", "--prompts", "100"]) == 2
+    assert "`--acceptance` must be at most 0.0773 for 'a', got 0.9" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", [["--pilot", "4"], ["--accuracy", "a=0.5"]])
+def test_what_needs_the_number_of_prompts_asks_for_it(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulate", "--acceptance", "a=0.5", *given]) == 2
+    assert f"`--prompts` must be given beside `{given[0]}`" in capsys.readouterr().err
+
+
+def test_prompts_without_an_accuracy_name_the_tasks_that_need_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulate", "--acceptance", "a=0.5", "b=0.2", "--prompts", "50"]) == 2
+    assert "`--accuracy` must name exactly the tasks ['a', 'b'], got {}" in capsys.readouterr().err
+
+
+def test_a_pilot_that_does_not_divide_a_group_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulate", "--acceptance", "a=0.5", "--accuracy", "a=0.5", "--prompts", "50", "--pilot", "3"]) == 2
+    assert "`--pilot` must divide `--generations` (8) and be smaller, got 3" in capsys.readouterr().err
+
+
+def test_a_replayed_run_tells_what_its_prompts_would_save(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trained(tmp_path, max_steps=12, logging_steps=3)
+    assert main(["simulate", "--replay", str(tmp_path), "--generations", "4", "--prompts", "20", "--pilot", "2"]) == 0
+    found = relative_tokens(capsys.readouterr().out)
+    assert set(found) == {"as it is", "prompt_memory=solved", "pilot_generations=2"}
+    assert 0.0 < found["prompt_memory=solved"] < 1.2
+
+
+def test_a_run_without_an_accuracy_cannot_tell_of_its_prompts() -> None:
+    entry = {"step": 1, "tasks/a/weight": 1.0, "tasks/a/generated_groups": 4.0, "tasks/a/filtered_ratio": 0.5}
+    run = Run("run", "run", ("a",), [entry | {"tasks/a/generated_tokens": 40.0, "sampling/generated_groups": 4.0}])
+    with pytest.raises(ValueError, match=r"logged the accuracy of every task, got none for \['a'\]"):
+        replayed_prompts(run, RunOutline.guessed({"a": 0.5}, {}, 10.0, 4, 4, 1), 20)

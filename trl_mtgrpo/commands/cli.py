@@ -104,6 +104,13 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights", nargs="+", type=_named_number, default=[], metavar="TASK=WEIGHT", help="uniform by default"
     )
+    parser.add_argument(
+        "--prompts", type=_positive, metavar="N", help="prompts per task: adds what memory and pilots would save"
+    )
+    parser.add_argument(
+        "--accuracy", nargs="+", type=_named_number, default=[], metavar="TASK=SHARE", help="beside --prompts"
+    )
+    parser.add_argument("--pilot", type=_positive, metavar="M", help="rollouts a group begins with, beside --prompts")
     parser.add_argument("--groups", type=_positive, help="groups per training step; 32 unless replayed")
     parser.add_argument("--generations", type=_positive, default=8, help="rollouts per group (default 8)")
     parser.add_argument("--tokens", type=_amount, default=1000.0, help="completion tokens per rollout (default 1000)")

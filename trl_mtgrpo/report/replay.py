@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from .curves import Vector
 from .forecast import RunOutline
+from .prompt_forecast import PromptOutline
 from .runs import Run
 
 
@@ -69,6 +70,34 @@ def outline_of(run: Run, num_groups: int | None = None, num_generations: int = 1
         num_generations=num_generations,
         tokens_per_rollout=np.array(tokens),
     )
+
+
+def replayed_prompts(run: Run, outline: RunOutline, num_prompts: int) -> PromptOutline:
+    """
+    What a finished run says about its prompts, batch by batch.
+
+    Args:
+        run ([`Run`]):
+            The run.
+        outline ([`RunOutline`]):
+            Its weights, acceptance and lengths, by [`outline_of`].
+        num_prompts (`int`):
+            Prompts of each task.
+
+    Returns:
+        [`PromptOutline`]
+
+    Raises:
+        ValueError: when a task's accuracy was never logged.
+    """
+    if lacking := [task for task in run.tasks if not run.series(f"tasks/{task}/accuracy").x.size]:
+        raise ValueError(
+            f"`--replay` must be a run that logged the accuracy of every task, got none for {lacking}. Leave out "
+            "`--prompts`, or give `--acceptance` and `--accuracy` instead."
+        )
+    batches = batches_per_entry(run)
+    values = [np.interp(run.steps, *run.series(f"tasks/{task}/accuracy")) for task in run.tasks]
+    return PromptOutline(outline, np.repeat(np.stack(values, axis=1), batches, axis=0), num_prompts)
 
 
 def batches_per_entry(run: Run) -> Counts:
