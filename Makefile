@@ -38,7 +38,7 @@ train: $(BIN)/.installed  ## train three reasoning tasks on this machine and dra
 
 compare: $(BIN)/.installed  ## train with plain GRPO beside `make train`, and draw both
 	test -f outputs/three_task/trainer_state.json || $(MAKE) train
-	$(LAUNCH) examples/train_three_task.py --method grpo --max_steps 300 --output_dir outputs/grpo
+	$(LAUNCH) examples/train_three_task.py --method grpo --max_steps 150 --output_dir outputs/grpo
 	$(BIN)/python -m trl_mtgrpo report mt_grpo=outputs/three_task grpo=outputs/grpo --output outputs/compare
 
 train-program: $(BIN)/.installed  ## train a program of two calls whose first one is never rewarded
