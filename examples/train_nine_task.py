@@ -16,6 +16,7 @@ LAPTOP_NINE = LAPTOP | {
     "max_completion_length": 16,
     "max_steps": 200,
     "eval_steps": 40,
+    "num_generations_eval": 4,
 }
 
 # 256 prompts x 8 rollouts per generation batch, four optimizer steps on each, the lenient filter.
