@@ -37,7 +37,7 @@ class Screen:
 
         Args:
             *parts (`str` or rich renderables):
-                What to show. A string is one line, which is not broken.
+                What to show. A string is one line, which is broken in notebooks only.
         """
         console = self.console
         with tqdm.external_write_mode():  # the progress bar moves below
@@ -49,7 +49,8 @@ class Screen:
                     width = width if fits.minimum <= width else fits.maximum
                 spelled = console.is_jupyter or console.encoding.startswith("utf")
                 if spelled and width == console.width:
-                    console.print(shown, soft_wrap=isinstance(part, str))
+                    # A terminal breaks a long line where it ends; the cell of a notebook would cut it.
+                    console.print(shown, soft_wrap=isinstance(part, str) and not console.is_jupyter)
                 elif console.is_jupyter:  # the cell scrolls
                     console.print(Text(as_text(shown, width)), soft_wrap=True)
                 else:
