@@ -83,13 +83,13 @@ def reward(
 
 
 def warm_rows(rng: np.random.Generator, renames: bool) -> Iterator[tuple[str, str]]:
-    """The prompts with their answers; 65 % of the rules and of the grids are wrong."""
+    """The prompts with their answers; three of four rules and grids are drawn blindly."""
     while True:
         made = item(rng)
-        wrong_rule = rng.random() < 0.65
-        yield f"R{made['prompt']}=", str(rng.choice(list(RULES))) if wrong_rule else made["rule"]
-        wrong_grid = rng.random() < 0.65
-        grid = RULES[str(rng.choice(list(RULES)))](made["test"]) if wrong_grid else made["answer"]
+        blind_rule = rng.random() < 0.75
+        yield f"R{made['prompt']}=", str(rng.choice(list(RULES))) if blind_rule else made["rule"]
+        blind_grid = rng.random() < 0.75
+        grid = RULES[str(rng.choice(list(RULES)))](made["test"]) if blind_grid else made["answer"]
         yield f"P{made['rule']}{made['test']}=", grid
         if renames:
             tried = str(rng.choice([rule for rule in RULES if rule != made["rule"]]))

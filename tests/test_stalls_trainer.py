@@ -16,7 +16,7 @@ REPORTER = "trl_mtgrpo.report.reporting"
 
 # What a broken task's reward answers for every completion, whether the task says what correct means, and the advice.
 BROKEN: dict[str, tuple[float | None, bool, str]] = {
-    "solved": (1.0, True, "remove the task or give it harder prompts"),
+    "solved": (1.0, True, "give it harder prompts, or leave it out next time"),
     "failed": (0.0, True, "give it easier prompts, more rollouts per prompt, or a warm start"),
     "constant": (0.3, False, "check the reward function, or sample with more variety"),
     "unscored": (None, True, "check that it can read the answers"),

@@ -10,7 +10,7 @@ from .filtering import OUTCOMES
 
 
 ADVICE = {
-    "solved": "Every rollout is correct: remove the task or give it harder prompts.",
+    "solved": "Every rollout is correct: give it harder prompts, or leave it out next time.",
     "failed": "No rollout is correct: give it easier prompts, more rollouts per prompt, or a warm start.",
     "constant": "Rewards do not differ within a prompt: check the reward function, or sample with more variety.",
     "unscored": "The reward function gives no scores: check that it can read the answers.",
