@@ -12,11 +12,10 @@ import torch
 from safetensors.torch import save_file
 
 from trl_mtgrpo.state.branches import BRANCH_FILE, Branch
-from trl_mtgrpo.state.checkpoint_files import TRAINER_STATE
+from trl_mtgrpo.state.checkpoint_files import TRAINER_STATE, inspect
 from trl_mtgrpo.state.checkpoints import (
     begin_branch,
     begin_checkpoint,
-    checkpoint_problem,
     find_checkpoint,
     last_complete_checkpoint,
 )
@@ -125,18 +124,18 @@ def test_a_checkpoint_that_lost_part_of_its_optimizer_is_refused(kept: str, tmp_
     content = (path / kept).read_bytes()
     without_optimizer(path)
     (path / kept).write_bytes(content)
-    assert "it has no " in str(checkpoint_problem(path))
+    assert "it has no " in str(inspect(path).problem)
 
 
 def test_every_rank_must_have_saved_its_random_state(tmp_path: Path) -> None:
     path = checkpoint(tmp_path, 3, num_ranks=2)
-    assert checkpoint_problem(path) is None
+    assert inspect(path).problem is None
     (path / "rng_state_1.pth").unlink()
-    assert checkpoint_problem(path) == "it has no random state of rank 1"
+    assert inspect(path).problem == "it has no random state of rank 1"
 
 
 def test_a_checkpoint_inside_a_generation_is_skipped(tmp_path: Path) -> None:
-    assert "inside a generation batch of which 2" in str(checkpoint_problem(checkpoint(tmp_path, 3, steps_left=2)))
+    assert "inside a generation batch of which 2" in str(inspect(checkpoint(tmp_path, 3, steps_left=2)).problem)
 
 
 def test_a_missing_shard_of_the_weights_is_named(tmp_path: Path) -> None:
@@ -144,7 +143,7 @@ def test_a_missing_shard_of_the_weights_is_named(tmp_path: Path) -> None:
     (path / "model.safetensors").rename(path / "model-00001-of-00002.safetensors")
     index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
     (path / "model.safetensors.index.json").write_text(json.dumps(index))
-    assert checkpoint_problem(path) == "`model-00002-of-00002.safetensors` is damaged"
+    assert inspect(path).problem == "`model-00002-of-00002.safetensors` is damaged"
 
 
 def test_the_folder_of_deepspeed_is_looked_into(tmp_path: Path) -> None:
@@ -155,9 +154,9 @@ def test_the_folder_of_deepspeed_is_looked_into(tmp_path: Path) -> None:
     (path / "global_step3").mkdir()
     states = path / "global_step3" / "zero_pp_rank_0_mp_rank_00_optim_states.pt"
     torch.save({"a": torch.zeros(9)}, states)
-    assert checkpoint_problem(path) is None
+    assert inspect(path).problem is None
     states.write_bytes(states.read_bytes()[:-20])
-    assert checkpoint_problem(path) == f"`{states.name}` is damaged"
+    assert inspect(path).problem == f"`{states.name}` is damaged"
 
 
 def test_an_explicit_damaged_checkpoint_is_refused_with_the_one_to_use(tmp_path: Path) -> None:
@@ -247,7 +246,7 @@ def test_a_finished_model_is_named_as_one_and_not_to_be_deleted(tmp_path: Path) 
 def test_an_adapter_alone_is_a_finished_model_too(tmp_path: Path) -> None:
     (tmp_path / "adapter").mkdir()
     save_file({"weight": torch.zeros(1)}, tmp_path / "adapter" / "adapter_model.safetensors")
-    assert checkpoint_problem(tmp_path / "adapter") == "it is a model without the trainer's state"
+    assert inspect(tmp_path / "adapter").problem == "it is a model without the trainer's state"
 
 
 def test_an_empty_folder_has_nothing_to_resume(tmp_path: Path) -> None:
@@ -272,7 +271,7 @@ def test_a_checkpoint_of_another_schema_is_said_to_be_of_another_version(
 def test_a_checkpoint_of_version_0_1_is_complete(tmp_path: Path) -> None:
     path = checkpoint(tmp_path, 3)
     shutil.copy(Path(__file__).parent / "data" / "state_schema_4.json", path / STATE_FILE)
-    assert checkpoint_problem(path) is None
+    assert inspect(path).problem is None
 
 
 EXTRAS = {
@@ -289,26 +288,26 @@ def test_a_file_of_a_callback_is_its_own_business(extra: str, tmp_path: Path) ->
     path = checkpoint(tmp_path, 3)
     name, content = EXTRAS[extra]
     (path / name).write_bytes(content)
-    assert checkpoint_problem(path) is None
+    assert inspect(path).problem is None
 
 
 def test_notes_of_a_callback_are_no_optimizer(tmp_path: Path) -> None:
     path = checkpoint(tmp_path, 3)
     (path / "optimizer.pt").unlink()
     (path / "optimizer_notes.txt").write_text("adam")
-    assert checkpoint_problem(path) == "it has no optimizer"
+    assert inspect(path).problem == "it has no optimizer"
 
 
 def test_a_damaged_index_of_the_weights_is_named(tmp_path: Path) -> None:
     path = checkpoint(tmp_path, 3)
     (path / "model.safetensors.index.json").write_text('{"weight_map": {')
-    assert checkpoint_problem(path) == "`model.safetensors.index.json` is damaged"
+    assert inspect(path).problem == "`model.safetensors.index.json` is damaged"
 
 
 def test_files_of_the_older_torch_format_are_accepted(tmp_path: Path) -> None:
     path = checkpoint(tmp_path, 3)
     torch.save({"step": 3}, path / "optimizer.pt", _use_new_zipfile_serialization=False)
-    assert checkpoint_problem(path) is None
+    assert inspect(path).problem is None
 
 
 def test_several_skipped_checkpoints_are_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -336,13 +335,13 @@ def test_a_checkpoint_of_the_host_is_for_a_plain_run(tmp_path: Path, caplog: pyt
 def test_a_damaged_state_is_damaged_for_a_plain_run_too(tmp_path: Path) -> None:
     path = checkpoint(tmp_path, 3)
     (path / STATE_FILE).write_text("{")
-    assert "got a damaged one" in str(checkpoint_problem(path, plain=True))
+    assert "got a damaged one" in str(inspect(path, plain=True).problem)
 
 
 def test_a_checkpoint_that_is_written_anew_counts_as_incomplete(tmp_path: Path) -> None:
     path = checkpoint(tmp_path, 3)
     begin_checkpoint(path)
-    assert "writing it was interrupted" in str(checkpoint_problem(path))
+    assert "writing it was interrupted" in str(inspect(path).problem)
     begin_checkpoint(tmp_path / "checkpoint-9")
     assert (tmp_path / "checkpoint-9").is_dir()
 

@@ -540,7 +540,7 @@ def test_prompts_are_messages_when_asked_for_or_when_the_tokenizer_has_a_templat
         content = row["prompt"][-1]["content"] if expected else row["prompt"]
         assert "Greatest Common Divisor" in content
         assert expected or not options.get("prompt") or content.startswith("Q: ")
-    assert TaskMixture([task]).prompt_is_conversational == expected
+    assert TaskMixture([task]).tasks[0].is_conversational == expected
 
 
 def test_messages_of_a_template_are_kept_around_the_question():

@@ -129,22 +129,6 @@ def last_complete_checkpoint(output_dir: Path, plain: bool = False) -> Path | No
     return found
 
 
-def checkpoint_problem(folder: Path, plain: bool = False) -> str | None:
-    """
-    Why a checkpoint cannot be resumed.
-
-    Args:
-        folder (`Path`):
-            The checkpoint.
-        plain (`bool`, *optional*, defaults to `False`):
-            See [`find_checkpoint`].
-
-    Returns:
-        `str` or `None`: what is missing or damaged, or `None` for a checkpoint that can be resumed.
-    """
-    return inspect(folder, plain).problem
-
-
 def _numbered(folder: Path) -> list[_Candidate]:
     """The checkpoints in a folder, newest first."""
     found = []

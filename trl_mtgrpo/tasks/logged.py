@@ -1,6 +1,6 @@
 """Columns that reward functions log: one value per row of a batch, `None` for rows that did not log."""
 
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -46,36 +46,3 @@ def merge_logged(held: Sequence[Any] | None, values: Sequence[Any]) -> list[Any]
     for row in getattr(values, "rows", range(len(values))):
         merged[row] = values[row]
     return merged
-
-
-def complete_logged(pending: MutableMapping[str, list[Any]], known: Iterable[str], num_rows: int) -> None:
-    """
-    Gives every column that was ever logged a value for each row of a batch.
-
-    Without it the host would show the values of an earlier batch beside the completions of this one.
-
-    Args:
-        pending (`dict[str, list]`):
-            What was logged for this batch on this rank; changed in place.
-        known (`Iterable[str]`):
-            Columns of earlier batches.
-        num_rows (`int`):
-            Rows of this rank's batch.
-    """
-    for column in known:
-        if not pending.get(column):
-            pending[column] = [None] * num_rows
-
-
-def align_logged(columns: Mapping[str, Any], num_rows: int) -> None:
-    """
-    Gives rows of earlier batches `None` in columns that were logged for the first time in a later one.
-
-    Args:
-        columns (`dict[str, deque]`):
-            The host's table of logged columns; changed in place.
-        num_rows (`int`):
-            Rows that the table has.
-    """
-    for values in columns.values():
-        values.extendleft([None] * (num_rows - len(values)))

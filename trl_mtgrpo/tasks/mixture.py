@@ -192,11 +192,6 @@ class TaskMixture:
         return len(self.tasks)
 
     @property
-    def prompt_is_conversational(self) -> bool:
-        """Whether prompts are lists of messages."""
-        return self.tasks[0].is_conversational
-
-    @property
     def functions(self) -> list[AnyReward]:
         """TRL's `reward_funcs`, one per column: functions answer `None` for rows of other tasks. A new list."""
         return list(self._columns.functions)
