@@ -23,7 +23,7 @@ PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore", "--tb=
 # Installed before anything that depends on it, which would otherwise choose a build of its own.
 TORCH = "torch==2.13.0"
 # `requests` is imported but not declared by TRL 1.14 and older.
-FURTHER = ("peft>=0.18", "pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "rich>=13", "requests")
+FURTHER = ("peft>=0.18", "pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "rich>=13", "requests", "pillow>=10")
 
 
 class Result(NamedTuple):
