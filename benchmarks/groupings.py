@@ -13,6 +13,7 @@ Fixed before the first run:
 - Differences are paired by seed, at the number of generated tokens that the cheapest of a seed's three runs has
   reached, by linear interpolation between evaluations (every 20 steps, 200 held-out prompts with 4 rollouts each,
   whose standard error is about 2 points). Half of a 95 % interval is Student's t with two degrees of freedom.
+- The stored runs are of the warm start that the example had then: half of the rules and 30 % of the grids wrong.
 - Said beside it: groups trained from as many generated tokens, as a ratio.
 """
 

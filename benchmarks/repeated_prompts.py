@@ -14,6 +14,8 @@ Fixed before the first run:
   optimizer steps per batch of 12 x 8. Memory with pilots is refused by the library and has no arm.
 - 160 thousand generated tokens, and the batches of `BATCHES`: compared at either. Seeds 0, 1 and 2 for all arms, in
   the order of `ARMS`; then seeds 3 and 4 for the first four arms as far as time allows.
+- Changed while it ran: `mt_grpo_g32_pilot` was stopped on seed 2, since on seeds 0 and 1 no pilot had begun ("auto")
+  and both runs were those of `mt_grpo_g32` to the last bit.
 - Asked of the best arm: worst task +3 points over `mt_grpo` at equal tokens, the interval above 0.
 """
 

@@ -1,7 +1,7 @@
 """
-Draws `docs/images/concepts.svg` and `docs/images/worst_task.svg`: `python docs/make_pictures.py`.
+Draws the pictures `concepts`, `program` and `worst_task` of `docs/images`: `python docs/make_pictures.py`.
 
-The second shows `docs/data/worst_task.json`, which `python docs/make_pictures.py --collect` makes from the finished
+The last shows `docs/data/worst_task.json`, which `python docs/make_pictures.py --collect` makes from the finished
 runs of `benchmarks/learning.py`.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from html import escape
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,6 +31,9 @@ METHODS = (
     ("grpo-b12", "GRPO", "#5b6785"),
 )
 SEEDS = range(5)
+AGENTS = ROOT / "benchmarks" / "results" / "agents"
+# What the runs of the example with a program measured, name, colour.
+PROGRAM = (("program", "the program", "#0b6e4f"), ("rule", "its first call", "#3d6db5"))
 TASK_COLOURS = ("#0b6e4f", "#3d6db5", "#b5651d")
 STYLE = (
     "<style>text{font-family:sans-serif;font-size:13px;fill:#1c2233}.b{font-weight:bold}.s{font-size:12px;fill:#4c5568}"
@@ -63,54 +66,111 @@ def interpolated(curve: Sequence[dict[str, Any]], tokens: float) -> float:
     return float(points[-1][1])
 
 
-def worst_task(found: dict[str, Any]) -> str:
-    """The comparison as SVG."""
-    left, top, width, height = 62, 24, 470, 250
-    x_end, y_end = found["tokens"][-1], 0.7
+class Curve(NamedTuple):
+    """A mean over seeds with its range, at the numbers of `Chart.x`."""
 
-    def x(tokens: float) -> float:
-        return left + width * tokens / x_end
+    name: str
+    colour: str
+    mean: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
+
+
+class Chart(NamedTuple):
+    """Curves of accuracies with their axes; ticks of y are percent."""
+
+    title: str
+    y_label: str
+    x_label: str
+    x: Sequence[float]
+    x_ticks: Sequence[int]
+    y_ticks: Sequence[int]
+    curves: Sequence[Curve]
+
+
+def draw(chart: Chart) -> str:
+    """A chart as SVG."""
+    left, top, width, height = 62, 24, 470, 250
+
+    def x(value: float) -> float:
+        return left + width * value / chart.x[-1]
 
     def y(accuracy: float) -> float:
-        return top + height * (1 - accuracy / y_end)
+        return top + height * (1 - 100 * accuracy / chart.y_ticks[-1])
 
     parts = [
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 330" role="img">',
-        "<title>Accuracy of the weakest of three tasks over generated tokens, for MT-GRPO, DAPO and GRPO</title>",
+        f"<title>{escape(chart.title)}</title>",
         STYLE,
         PAPER,
-        '<text class="s" x="10" y="14">accuracy of the weakest of three tasks</text>',
+        f'<text class="s" x="10" y="14">{escape(chart.y_label)}</text>',
     ]
-    for percent in range(0, 71, 10):
+    for percent in chart.y_ticks:
         parts.append(
             f'<line x1="{left}" x2="{left + width}" y1="{y(percent / 100):.1f}" y2="{y(percent / 100):.1f}" '
             f'stroke="#e3e6ee"/><text class="s e" x="{left - 8}" y="{y(percent / 100) + 4:.1f}">{percent} %</text>'
         )
-    for thousand in range(0, 161, 40):
-        at = x(1000 * thousand)
-        parts.append(f'<text class="s m" x="{at:.1f}" y="{top + height + 18}">{1000 * thousand:,}</text>')
-    parts.append(
-        f'<text class="m" x="{left + width / 2}" y="{top + height + 40}">tokens generated, those of discarded answers '
-        "included</text>"
-    )
-    for arm, _, colour in METHODS:
-        xs = [x(tokens) for tokens in found["tokens"]]
-        high = [f"{a:.1f},{y(b):.1f}" for a, b in zip(xs, found[arm]["high"], strict=True)]
-        low = [f"{a:.1f},{y(b):.1f}" for a, b in zip(xs, found[arm]["low"], strict=True)]
-        parts.append(f'<polygon points="{" ".join(high + low[::-1])}" fill="{colour}" opacity="0.13"/>')
-    ends = sorted(((found[arm]["mean"][-1], name, colour) for arm, name, colour in METHODS), reverse=True)
+    for tick in chart.x_ticks:
+        parts.append(f'<text class="s m" x="{x(tick):.1f}" y="{top + height + 18}">{tick:,}</text>')
+    parts.append(f'<text class="m" x="{left + width / 2}" y="{top + height + 40}">{escape(chart.x_label)}</text>')
+    xs = [x(value) for value in chart.x]
+    for curve in chart.curves:
+        high = [f"{a:.1f},{y(b):.1f}" for a, b in zip(xs, curve.high, strict=True)]
+        low = [f"{a:.1f},{y(b):.1f}" for a, b in zip(xs, curve.low, strict=True)]
+        parts.append(f'<polygon points="{" ".join(high + low[::-1])}" fill="{curve.colour}" opacity="0.13"/>')
+    ends = sorted(chart.curves, key=lambda curve: curve.mean[-1], reverse=True)
     places: list[float] = []
-    for mean, _, _ in ends:
-        places.append(max(y(mean), places[-1] + 40) if places else y(mean))
-    for arm, _, colour in METHODS:
-        points = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in zip(found["tokens"], found[arm]["mean"], strict=True))
-        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2.5"/>')
-    for (mean, name, colour), place in zip(ends, places, strict=True):
+    for curve in ends:
+        places.append(max(y(curve.mean[-1]), places[-1] + 40) if places else y(curve.mean[-1]))
+    for curve in chart.curves:
+        points = " ".join(f"{a:.1f},{y(b):.1f}" for a, b in zip(xs, curve.mean, strict=True))
+        parts.append(f'<polyline points="{points}" fill="none" stroke="{curve.colour}" stroke-width="2.5"/>')
+    for curve, place in zip(ends, places, strict=True):
         parts += [
-            f'<text class="b" x="{left + width + 10}" y="{place:.1f}" style="fill:{colour}">{escape(name)}</text>',
-            f'<text class="s" x="{left + width + 10}" y="{place + 16:.1f}">ends at {100 * mean:.0f} %</text>',
+            f'<text class="b" x="{left + width + 10}" y="{place:.1f}" style="fill:{curve.colour}">'
+            f"{escape(curve.name)}</text>",
+            f'<text class="s" x="{left + width + 10}" y="{place + 16:.1f}">ends at {100 * curve.mean[-1]:.0f} '
+            "%</text>",
         ]
     return "\n".join([*parts, "</svg>\n"])
+
+
+def worst_task(found: dict[str, Any]) -> str:
+    """The comparison as SVG."""
+    return draw(
+        Chart(
+            title="Accuracy of the weakest of three tasks over generated tokens, for MT-GRPO, DAPO and GRPO",
+            y_label="accuracy of the weakest of three tasks",
+            x_label="tokens generated, those of discarded answers included",
+            x=found["tokens"],
+            x_ticks=range(0, 160_001, 40_000),
+            y_ticks=range(0, 71, 10),
+            curves=[Curve(name, colour, **found[arm]) for arm, name, colour in METHODS],
+        )
+    )
+
+
+def program() -> str:
+    """Both modules of the example with a program, over the steps of its finished runs, as SVG."""
+    runs = [
+        json.loads(path.read_text(encoding="utf-8"))["points"] for path in sorted(AGENTS.glob("program-seed*.json"))
+    ]
+    curves = []
+    for what, name, colour in PROGRAM:
+        values = list(zip(*([point[what] for point in run] for run in runs), strict=True))
+        mean = [sum(seeds) / len(seeds) for seeds in values]
+        curves.append(Curve(name, colour, mean, [min(seeds) for seeds in values], [max(seeds) for seeds in values]))
+    return draw(
+        Chart(
+            title="Accuracy of a program of two calls, and of its first call, which no reward looks at, over steps",
+            y_label="accuracy on held-out prompts",
+            x_label="optimizer steps",
+            x=[point["step"] for point in runs[0]],
+            x_ticks=range(0, 151, 30),
+            y_ticks=range(0, 101, 20),
+            curves=curves,
+        )
+    )
 
 
 def concepts() -> str:
@@ -189,6 +249,7 @@ def main() -> None:
     if parser.parse_args().collect:
         CURVES.write_text(json.dumps(collect(), indent=1) + "\n", encoding="utf-8")
     (IMAGES / "concepts.svg").write_text(concepts(), encoding="utf-8")
+    (IMAGES / "program.svg").write_text(program(), encoding="utf-8")
     found = json.loads(CURVES.read_text(encoding="utf-8"))
     (IMAGES / "worst_task.svg").write_text(worst_task(found), encoding="utf-8")
 

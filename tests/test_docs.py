@@ -149,6 +149,7 @@ def test_the_pictures_are_those_of_the_script_and_of_the_runs() -> None:
         assert found == make_pictures.collect()
     assert (DOCS / "images" / "worst_task.svg").read_text(encoding="utf-8") == make_pictures.worst_task(found)
     assert (DOCS / "images" / "concepts.svg").read_text(encoding="utf-8") == make_pictures.concepts()
+    assert (DOCS / "images" / "program.svg").read_text(encoding="utf-8") == make_pictures.program()
     shown = (ROOT / "README.md").read_text(encoding="utf-8")
     for arm, name in (("grpo-b12", "GRPO"), ("dapo-b12", "DAPO"), ("mt_grpo-b12", "MT-GRPO")):
         assert f"{name} {100 * found[arm]['mean'][-1]:.0f} %" in shown
