@@ -72,6 +72,12 @@ NAMES = {
     "mt_grpo_v1": "MT-GRPO of 0.1, run again",
     "mt_grpo_v2": "MT-GRPO of 0.2",
     "mt_grpo_v2_measure_1": "MT-GRPO of 0.2, one measured group per task",
+    "mt_grpo_solved": "MT-GRPO, memory of solved prompts",
+    "mt_grpo_g32": "MT-GRPO, 32 rollouts",
+    "mt_grpo_g32_pilot": "MT-GRPO, 32 rollouts, pilots of 8",
+    "weights_only_zvp": "weights, no filter, RL-ZVP's advantage",
+    "three_steps": "MT-GRPO, three steps per batch",
+    "one_task_steps": "MT-GRPO, three steps of one task per batch",
 }
 # Weights that never move, by their shares in percent: compared with DAPO, not with the defaults.
 FIXED = {f"fixed_{'_'.join(map(str, shares))}": "/".join(map(str, shares)) for shares in FIXED_SHARES}
