@@ -293,6 +293,7 @@ def run_one(
         "arm": arm,
         "seed": seed,
         "token_budget": tokens,
+        "steps": steps,
         **points,
         "groups": to_json(totals.groups),
         "tokens": to_json(totals.tokens),

@@ -127,8 +127,9 @@ def load(world: str, kind: str = "compared") -> Runs:
     return runs
 
 
-def at(run: dict[str, Any], axis: str, steps: int = 100) -> Measured | None:
-    """The large evaluation at equal optimizer steps, or at equal generated tokens."""
+def at(run: dict[str, Any], axis: str, steps: int | None = None) -> Measured | None:
+    """The large evaluation at equal optimizer steps, by default those that the run was given, or at equal tokens."""
+    steps = run.get("steps", 100) if steps is None else steps
     reached = [
         point
         for point in run["full"]

@@ -30,8 +30,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.learning_report import at, interval
-from benchmarks.learning_runs import read_runs, result_path
+from benchmarks.learning_report import at, difference, load
+from benchmarks.learning_runs import is_finished, result_path
 
 
 WORLD, TOKENS = "three-100", 160_000
@@ -51,45 +51,29 @@ ORDER = [(arm, seed) for seed in (0, 1, 2) for arm in ARMS] + [(arm, seed) for s
 PAGE = ROOT / "docs" / "data" / "repeated_prompts.md"
 
 
-def steps_of(arm: str) -> int:
-    return BATCHES.get(arm, 100)
-
-
 def run_missing() -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    done = {(run["arm"], run["seed"]) for run in read_runs(WORLD)}
     for arm, seed in ORDER:
-        if (arm, seed) in done:
+        if is_finished(WORLD, arm, seed):
             continue
         log = result_path(WORLD, arm, seed).with_suffix(".log")
         log.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, str(ROOT / "benchmarks" / "learning.py"), "--one", WORLD, arm, str(seed)]
-        command += ["--steps", str(steps_of(arm)), "--tokens", str(TOKENS), "--curve-points", "4"]
+        command += ["--steps", str(BATCHES.get(arm, 100)), "--tokens", str(TOKENS), "--curve-points", "4"]
         with log.open("w") as file:
             code = subprocess.run(command, env=environment, stdout=file, stderr=file).returncode
         print(f"{arm} seed {seed}: {'done' if code == 0 else f'FAILED ({code})'}", flush=True)
 
 
-def difference(runs: dict[tuple[str, int], dict[str, Any]], arm: str, base: str, axis: str, what: str) -> list[float]:
-    """Points that an arm is above its base, by seed."""
-    found = []
-    for seed in range(5):
-        if (arm, seed) in runs and (base, seed) in runs:
-            pair = [at(runs[name, seed], axis, steps_of(name)) for name in (arm, base)]
-            if None not in pair:
-                found.append(100 * (getattr(pair[0], what) - getattr(pair[1], what)))
-    return found
-
-
-def shown(values: list[float]) -> str:
-    if len(values) < 2:
+def shown(found: dict[str, Any] | None) -> str:
+    """A difference in points with half of its interval."""
+    if found is None or len(found["values"]) < 2:
         return "-"
-    mean, half = interval(values)
-    return f"{mean:+.1f} ± {half:.1f}"
+    return f"{100 * found['mean']:+.1f} ± {100 * found['half']:.1f}"
 
 
 def report() -> str:
-    runs = {(run["arm"], run["seed"]): run for run in read_runs(WORLD)}
+    runs = load(WORLD)
     lines = [
         "# What is learned where prompts come several times",
         "",
@@ -102,18 +86,17 @@ def report() -> str:
     ]
     for name, arm, base in PAIRS:
         for axis in ("tokens", "steps"):
-            worst = difference(runs, arm, base, axis, "worst")
-            average = difference(runs, arm, base, axis, "average")
-            lines.append(f"| {name} | {axis} | {len(worst)} | {shown(worst)} | {shown(average)} |")
+            worst, average = (difference(runs, arm, base, axis, what) for what in ("worst", "average"))
+            seeds = 0 if worst is None else len(worst["seeds"])
+            lines.append(f"| {name} | {axis} | {seeds} | {shown(worst)} | {shown(average)} |")
     lines += [
         "",
         "| arm | seed | steps | worst task | average | groups per trained one |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for arm in ARMS:
-        for seed in range(5):
-            if run := runs.get((arm, seed)):
-                end = at(run, "tokens")
+        for seed, run in sorted(runs.get(arm, {}).items()):
+            if end := at(run, "tokens"):
                 step = next(point["step"] for point in run["full"] if point["tokens"] >= run["token_budget"])
                 paid = sum(run["groups"]["generated"]) / sum(run["groups"]["trained"])
                 lines.append(f"| `{arm}` | {seed} | {step} | {end.worst:.3f} | {end.average:.3f} | {paid:.2f} |")
