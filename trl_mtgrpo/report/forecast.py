@@ -139,7 +139,7 @@ def forecast(outline: RunOutline, policy: Policy, seed: int = 0) -> SimulationRe
     """
     acceptance = outline.acceptance if policy.filters else np.ones_like(outline.acceptance)
     sampler = RatioPreservingSampler(
-        num_groups=outline.num_groups, **({"max_rounds": 10 if policy.filters else 0} | dict(policy.sampler))
+        num_groups=outline.num_groups, **(({} if policy.filters else {"max_rounds": 0}) | dict(policy.sampler))
     )
     return simulate(
         outline.weights,

@@ -110,9 +110,7 @@ def forecast_prompts(outline: PromptOutline, pilot: int | None = None, seed: int
             run.weights,
             [outline.num_prompts] * len(run.names),
             rates,
-            RatioPreservingSampler(
-                num_groups=run.num_groups, max_rounds=10, max_surplus_age=POLICIES["mt_grpo"].max_surplus_age
-            ),
+            RatioPreservingSampler(num_groups=run.num_groups, max_surplus_age=POLICIES["mt_grpo"].max_surplus_age),
             run.num_generations,
             memory,
             seed,
